@@ -1,0 +1,258 @@
+//! What a host saw of one request, and nothing that it concluded.
+
+use alloc::vec::Vec;
+
+/// The scheme that the client spoke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain HTTP.
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// A header that may be there once. Whoever judges it must say what more than once means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Field<'a> {
+    /// Not sent.
+    #[default]
+    Absent,
+    /// Sent once, with this raw value.
+    One(&'a [u8]),
+    /// Sent more than once.
+    Many,
+}
+
+impl<'a> Field<'a> {
+    fn add(&mut self, value: &'a [u8]) {
+        *self = match self {
+            Self::Absent => Self::One(value),
+            Self::One(_) | Self::Many => Self::Many,
+        };
+    }
+
+    /// Whether the header was sent at all.
+    pub const fn is_present(self) -> bool {
+        !matches!(self, Self::Absent)
+    }
+}
+
+/// One request as its host received it, borrowed.
+///
+/// Feed it every header of the request, in any order, by [`header`](Self::header): which of them matter is for the
+/// core to know.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// The method, as sent.
+    pub(crate) method: &'a str,
+    /// The raw path, without the query.
+    pub(crate) path: &'a str,
+    /// The raw query, without its `?`.
+    pub(crate) query: Option<&'a str>,
+    pub(crate) scheme: Scheme,
+    /// The peer's address, where the host knows it.
+    pub(crate) peer: Option<&'a str>,
+    pub(crate) host: Field<'a>,
+    pub(crate) authorization: Field<'a>,
+    pub(crate) admin_token: Field<'a>,
+    pub(crate) origin: Field<'a>,
+    pub(crate) preflight_method: Field<'a>,
+    pub(crate) upgrade: Field<'a>,
+    pub(crate) cross_site: bool,
+    /// Whether any header says that somebody forwarded this request.
+    pub(crate) forwarded: bool,
+    /// Values of `Connection` that may name further hop-by-hop headers.
+    pub(crate) connection: Vec<&'a [u8]>,
+}
+
+impl<'a> Facts<'a> {
+    /// A request with this method and target: `path` is everything before the first `?`, `query` all after it.
+    pub const fn new(method: &'a str, path: &'a str, query: Option<&'a str>) -> Self {
+        Self {
+            method,
+            path,
+            query,
+            scheme: Scheme::Http,
+            peer: None,
+            host: Field::Absent,
+            authorization: Field::Absent,
+            admin_token: Field::Absent,
+            origin: Field::Absent,
+            preflight_method: Field::Absent,
+            upgrade: Field::Absent,
+            cross_site: false,
+            forwarded: false,
+            connection: Vec::new(),
+        }
+    }
+
+    /// The scheme of the client's connection; `http` unless said.
+    pub const fn scheme(&mut self, scheme: Scheme) -> &mut Self {
+        self.scheme = scheme;
+        self
+    }
+
+    /// The address of the client, as the connection (never as a header that anyone can send) tells it.
+    pub const fn peer(&mut self, address: &'a str) -> &mut Self {
+        self.peer = Some(address);
+        self
+    }
+
+    /// Takes note of one header line. Names are compared without regard to case.
+    pub fn header(&mut self, name: &str, value: &'a [u8]) -> &mut Self {
+        // The length decides first: most headers of a request concern nobody here.
+        match name.len() {
+            3 if is(name, "via") => self.forwarded = true,
+            4 if is(name, "host") => self.host.add(value),
+            6 if is(name, "origin") => self.origin.add(value),
+            7 if is(name, "upgrade") => self.upgrade.add(value),
+            8 if is(name, "cdn-loop") => self.forwarded = true,
+            9 if is(name, "forwarded") || is(name, "x-real-ip") => self.forwarded = true,
+            10 if is(name, "connection") && !names_no_other(value) => self.connection.push(value),
+            13 if is(name, "authorization") => self.authorization.add(value),
+            13 if is(name, "x-admin-token") => self.admin_token.add(value),
+            14 if is(name, "sec-fetch-site") => self.cross_site |= value == b"cross-site",
+            14 if is(name, "true-client-ip") => self.forwarded = true,
+            29 if is(name, "access-control-request-method") => self.preflight_method.add(value),
+            _ if name.get(..12).is_some_and(|start| is(start, "x-forwarded-")) => self.forwarded = true,
+            _ => {}
+        }
+        self
+    }
+
+    /// The method, as sent.
+    pub const fn method(&self) -> &'a str {
+        self.method
+    }
+
+    /// The raw path, without the query.
+    pub const fn path(&self) -> &'a str {
+        self.path
+    }
+
+    /// The raw query, without its `?`.
+    pub const fn query(&self) -> Option<&'a str> {
+        self.query
+    }
+
+    /// Whether the client asks for a WebSocket (RFC 6455, section 4.1).
+    pub fn is_websocket(&self) -> bool {
+        self.method == "GET" && matches!(self.upgrade, Field::One(value) if value.trim_ascii().eq_ignore_ascii_case(b"websocket"))
+    }
+
+    /// A CORS preflight by the Fetch standard: `OPTIONS` with `Origin` and `Access-Control-Request-Method`.
+    pub(crate) fn is_preflight(&self) -> bool {
+        self.method == "OPTIONS"
+            && matches!(self.origin, Field::One(origin) if !origin.trim_ascii().is_empty())
+            && matches!(self.preflight_method, Field::One(method) if !method.trim_ascii().is_empty())
+            && !self.upgrade.is_present()
+    }
+
+    /// Whether the request came straight from a program on this machine, and not through a proxy or a
+    /// foreign web page: what a provider of `local` that nobody asked for by name holds for.
+    pub(crate) fn is_from_this_machine(&self) -> bool {
+        let peer_is_local = self.peer.is_none_or(|peer| is_loopback_host(peer.as_bytes()));
+        let host_is_local = matches!(self.host, Field::One(host) if is_loopback_authority(host));
+        let page_is_local = match self.origin {
+            // Without an origin only what the browser says of the initiator remains (Fetch Metadata).
+            Field::Absent => !self.cross_site,
+            Field::One(origin) => is_loopback_origin(origin),
+            Field::Many => false,
+        };
+        peer_is_local && host_is_local && page_is_local && !self.forwarded
+    }
+}
+
+fn is(name: &str, expected: &str) -> bool {
+    name.eq_ignore_ascii_case(expected)
+}
+
+/// The usual values of `Connection`, which name no header but those that are never forwarded anyway.
+fn names_no_other(value: &[u8]) -> bool {
+    [&b"keep-alive"[..], b"close", b"upgrade"].iter().any(|usual| value.eq_ignore_ascii_case(usual))
+}
+
+/// `scheme://authority` with a loopback authority.
+fn is_loopback_origin(origin: &[u8]) -> bool {
+    [&b"http://"[..], b"https://"].iter().any(|scheme| origin.strip_prefix(*scheme).is_some_and(is_loopback_authority))
+}
+
+/// `host[:port]` where the host is this machine.
+fn is_loopback_authority(authority: &[u8]) -> bool {
+    let authority = authority.trim_ascii();
+    // A colon inside brackets belongs to the address.
+    let after_brackets = authority.iter().rposition(|byte| *byte == b']').map_or(0, |end| end + 1);
+    let (host, port) = match authority.iter().skip(after_brackets).position(|byte| *byte == b':') {
+        Some(colon) => authority.split_at(after_brackets + colon),
+        None => (authority, &b":0"[..]),
+    };
+    port.iter().skip(1).all(u8::is_ascii_digit) && is_loopback_host(host)
+}
+
+fn is_loopback_host(host: &[u8]) -> bool {
+    let Ok(host) = core::str::from_utf8(host) else { return false };
+    if host.eq_ignore_ascii_case("localhost") {
+        return true;
+    }
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    address.parse::<core::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Facts, is_loopback_authority, is_loopback_origin};
+
+    #[test]
+    fn loopback_authorities() {
+        for local in ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.9.9.9:1", "[::1]", "[::1]:8000", "[::ffff:127.0.0.1]:80"] {
+            assert!(is_loopback_authority(local.as_bytes()), "{local}");
+        }
+        for foreign in [
+            "",
+            "example.com",
+            "localhost.example.com",
+            "localhost.",
+            "127.0.0.1.nip.io",
+            "127.0.0.1@evil.example",
+            "10.0.0.1:8000",
+            "0.0.0.0",
+            "[::2]",
+            "[::1].evil.example",
+            "localhost:8000:1",
+            "localhost:x",
+            "2130706433",
+            "127.1",
+        ] {
+            assert!(!is_loopback_authority(foreign.as_bytes()), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn loopback_origins() {
+        assert!(is_loopback_origin(b"http://localhost:3000") && is_loopback_origin(b"https://127.0.0.1"));
+        for foreign in
+            ["null", "", "http://evil.example", "localhost", "file://", "http://localhost.evil.example", "http://localhost/evil"]
+        {
+            assert!(!is_loopback_origin(foreign.as_bytes()), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn connection_values_that_name_nothing_else_are_not_kept() {
+        let mut facts = Facts::new("GET", "/", None);
+        facts.header("Connection", b"keep-alive").header("connection", b"Upgrade");
+        assert!(facts.connection.is_empty());
+        facts.header("CONNECTION", b"keep-alive, x-user-id");
+        assert_eq!(facts.connection, [&b"keep-alive, x-user-id"[..]]);
+    }
+}

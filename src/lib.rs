@@ -1,0 +1,77 @@
+//! Authentication at the edge, decided by one pure core.
+//!
+//! A request walks one way through this crate:
+//!
+//! ```text
+//! request ─► facts ─► credential ─► verdict ─► action ─► response or upstream
+//!  (host)    core       core     core │ ▲ core   core      (host)
+//!                                    │ │
+//!                           Step::Need… the host fetches, and hands back what came
+//! ```
+//!
+//! A host (the Cloudflare Worker in this crate, the native proxy `nodetool-auth`, or your own program)
+//! collects the [`Facts`] of a request, calls [`begin`] and is given a [`Step`]. Either the matter is
+//! decided, or the step says what the core needs to know; [`drive`] is the loop that fetches it and goes on.
+//! The [`Verdict`] at the end becomes an [`Action`]: answer this, or forward the request with these headers.
+//!
+//! The core is sans-IO. It reads no clock, no random source, no file, no environment and no network, and
+//! writes no log: time and bytes come in as arguments, effects go out as data. It builds `no_std` + `alloc`.
+//!
+//! ```
+//! use nodetool_edge_auth::{Facts, Gate, Host, Secret, Settings, Step, Tokens, UnixTime, Verdict, begin};
+//!
+//! let settings = Settings::parse(Host::Native, |name| match name {
+//!     "AUTH_PROVIDER" => Some("static".into()),
+//!     "WORKER_AUTH_TOKEN" => Some("correct-horse-battery-staple".into()),
+//!     _ => None,
+//! })?;
+//! let tokens = Tokens::single(settings.token.as_ref().map_or("", Secret::reveal))?;
+//! let gate = Gate::with_tokens(settings.policy, tokens);
+//!
+//! let mut facts = Facts::new("GET", "/v1/models", None);
+//! facts.header("Authorization", b"Bearer correct-horse-battery-staple");
+//! let now = UnixTime::from_secs(1_767_225_600);
+//! assert!(matches!(begin(&gate, &facts, now), Step::Decided(Verdict::Pass(_))));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Features
+//!
+//! | feature | adds | target |
+//! |---|---|---|
+//! | (none) | the core | any |
+//! | `js` | a `wasm-bindgen` surface for JavaScript embedders | wasm32 |
+//! | `worker` | the Cloudflare Worker, with its `fetch` export | wasm32 |
+#![no_std]
+
+extern crate alloc;
+// Linked for its allocator and panic handler only. Under this name the core cannot reach a clock or a file through it.
+#[cfg(any(test, all(target_arch = "wasm32", any(feature = "js", feature = "worker"))))]
+extern crate std;
+#[cfg(not(any(test, all(target_arch = "wasm32", any(feature = "js", feature = "worker")))))]
+extern crate std as _;
+
+mod action;
+mod credential;
+mod facts;
+mod path;
+mod policy;
+mod settings;
+mod step;
+mod time;
+mod token;
+mod verdict;
+
+#[cfg(all(feature = "js", target_arch = "wasm32"))]
+mod js;
+#[cfg(all(feature = "worker", target_arch = "wasm32"))]
+mod worker;
+
+pub use action::{Action, Answer, Forward, MISCONFIGURED};
+pub use facts::{Facts, Field, Scheme};
+pub use policy::{Environment, Policy, Provider};
+pub use settings::{Host, ProxySettings, SETTINGS, Setting, SettingError, Settings, SettingsErrors, Upstream};
+pub use step::{Fetch, Fetched, Gate, Learned, NeedTokens, Outcome, Step, StoreUnavailable, begin, drive};
+pub use time::UnixTime;
+pub use token::{Digest, Secret, StoreError, TokenError, Tokens, generate_token, mask_token};
+pub use verdict::{Destination, Identity, Pass, Reason, TokenType, Verdict};

@@ -1,0 +1,302 @@
+//! The readings of a path: what is public is read narrowly, what is restricted widely.
+//!
+//! Between this gateway and the program that serves a request there may be others who decode, merge and normalize
+//! each in their own way. So a path is *restricted* as soon as any sequence of the usual rewritings brings it under a
+//! restricted prefix, and *public* only when its raw bytes are exactly those of a path that no rewriting changes.
+
+use alloc::{vec, vec::Vec};
+
+/// The most readings that are followed. Every honest path has a handful; one that has more is refused as malformed.
+const MAX_READINGS: usize = 128;
+
+/// Decoding more often than twice is not something that servers do.
+const MAX_DECODES: u8 = 2;
+
+/// The restricted places that a path falls under by any reading.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Areas {
+    /// `/admin` and below.
+    pub(crate) admin: bool,
+    /// `/terminal` and below.
+    pub(crate) terminal: bool,
+    /// `/.auth` and below: the gateway's own paths.
+    pub(crate) own: bool,
+}
+
+impl Areas {
+    /// The areas of a well-formed path, or nothing when the path has too many readings to follow.
+    pub(crate) fn of(path: &[u8]) -> Option<Self> {
+        let mut areas = Self::default();
+        if is_plain(path) {
+            areas.add(path);
+        } else {
+            for (_, reading) in readings(path)? {
+                areas.add(&reading);
+            }
+        }
+        Some(areas)
+    }
+
+    pub(crate) fn is_none(self) -> bool {
+        self == Self::default()
+    }
+
+    fn add(&mut self, reading: &[u8]) {
+        self.admin |= is_under(reading, b"/admin");
+        self.terminal |= is_under(reading, b"/terminal");
+        self.own |= is_under(reading, b"/.auth");
+    }
+}
+
+/// Whether a path is refused before any other judgement: control bytes raw or encoded, a raw backslash,
+/// a raw `#` (a request target has no fragment), a broken percent escape, no leading slash.
+pub(crate) fn is_malformed(path: &[u8]) -> bool {
+    let mut rest = match path {
+        [b'/', rest @ ..] => rest,
+        _ => return true,
+    };
+    loop {
+        rest = match rest {
+            [] => return false,
+            [b'%', after @ ..] => match escaped(after) {
+                Some((byte, after)) if !byte.is_ascii_control() => after,
+                _ => return true,
+            },
+            [b'\\' | b'#', ..] => return true,
+            [byte, ..] if byte.is_ascii_control() => return true,
+            [_, after @ ..] => after,
+        };
+    }
+}
+
+/// Whether every program reads this path alike: unreserved characters (RFC 3986, section 2.3) in segments of which
+/// none is empty (but the last may be), `.` or `..`.
+pub(crate) fn is_plain(path: &[u8]) -> bool {
+    let Some(segments) = path.strip_prefix(b"/") else { return false };
+    let mut segments = segments.split(|byte| *byte == b'/').peekable();
+    while let Some(segment) = segments.next() {
+        let fits = match segment {
+            b"" => segments.peek().is_none(),
+            b"." | b".." => false,
+            _ => segment.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:@!$&'()*+,=".contains(byte)),
+        };
+        if !fits {
+            return false;
+        }
+    }
+    true
+}
+
+fn is_under(reading: &[u8], prefix: &[u8]) -> bool {
+    reading.split_at_checked(prefix.len()).is_some_and(|(start, rest)| {
+        // What ends a segment for somebody: a query or fragment that was encoded, parameters, a blank that is trimmed.
+        start.eq_ignore_ascii_case(prefix) && matches!(rest, [] | [b'/' | b'\\' | b'?' | b'#' | b';' | b' ', ..])
+    })
+}
+
+/// Every path that any sequence of rewritings makes of this one, with the number of decodings spent on it.
+fn readings(path: &[u8]) -> Option<Vec<(u8, Vec<u8>)>> {
+    let mut found = vec![(0, path.to_vec())];
+    let mut next = 0;
+    while let Some((decodes, reading)) = found.get(next).cloned() {
+        let decoded = (decodes < MAX_DECODES).then(|| (decodes + 1, percent_decoded(&reading)));
+        let rewritten = [backslashes_as_slashes, without_parameters, slashes_merged, without_dot_segments];
+        for candidate in rewritten.map(|rewrite| (decodes, rewrite(&reading))).into_iter().chain(decoded) {
+            if !found.iter().any(|(spent, known)| *spent <= candidate.0 && *known == candidate.1) {
+                found.push(candidate);
+            }
+        }
+        if found.len() > MAX_READINGS {
+            return None;
+        }
+        next += 1;
+    }
+    Some(found)
+}
+
+fn percent_decoded(path: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let [first, after @ ..] = rest {
+        let (byte, after) = match first {
+            // A second decoding may meet a lone `%`, which stands for itself.
+            b'%' => escaped(after).unwrap_or((b'%', after)),
+            _ => (*first, after),
+        };
+        decoded.push(byte);
+        rest = after;
+    }
+    decoded
+}
+
+/// The byte that the two hexadecimal digits after a `%` stand for, and what follows them.
+fn escaped(after_percent: &[u8]) -> Option<(u8, &[u8])> {
+    let [high, low, rest @ ..] = after_percent else { return None };
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    Some((digit(high)? << 4 | digit(low)?, rest))
+}
+
+fn backslashes_as_slashes(path: &[u8]) -> Vec<u8> {
+    path.iter().map(|byte| if *byte == b'\\' { b'/' } else { *byte }).collect()
+}
+
+/// `/a;v=1/b` as `/a/b`.
+fn without_parameters(path: &[u8]) -> Vec<u8> {
+    let segments = path.split(|byte| *byte == b'/').map(|segment| segment.split(|byte| *byte == b';').next().unwrap_or_default());
+    joined(segments)
+}
+
+fn slashes_merged(path: &[u8]) -> Vec<u8> {
+    let mut merged = path.to_vec();
+    merged.dedup_by(|next, previous| *next == b'/' && *previous == b'/');
+    merged
+}
+
+/// RFC 3986, section 5.2.4.
+fn without_dot_segments(path: &[u8]) -> Vec<u8> {
+    let mut kept: Vec<&[u8]> = Vec::new();
+    let mut segments = path.strip_prefix(b"/").unwrap_or(path).split(|byte| *byte == b'/').peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            b"." => {}
+            b".." => drop(kept.pop()),
+            _ => {
+                kept.push(segment);
+                continue;
+            }
+        }
+        if is_last {
+            kept.push(b"");
+        }
+    }
+    joined(core::iter::once(&b""[..]).chain(kept))
+}
+
+fn joined<'a>(segments: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut path = Vec::new();
+    for (index, segment) in segments.enumerate() {
+        if index > 0 {
+            path.push(b'/');
+        }
+        path.extend_from_slice(segment);
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Areas, is_malformed, is_plain, readings, without_dot_segments};
+    use alloc::{string::String, vec::Vec};
+
+    fn areas(path: &str) -> Areas {
+        Areas::of(path.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn every_spelling_of_admin() {
+        for path in [
+            "/admin",
+            "/admin/",
+            "/ADMIN/x",
+            "//admin",
+            "/./admin",
+            "/x/../admin",
+            "/%61dmin",
+            "/%2561dmin",
+            "/x%2f..%2fadmin",
+            "/%5cadmin",
+            "/health%5c..%5cadmin",
+            "/admin;v=1/x",
+            "/;/admin",
+            "/health;/../admin",
+            "/health/%2e%2e/admin",
+            "/health/%252e%252e/admin",
+            "/admin/../v1",
+            "/admin%2f..%2fv1",
+            "/admin%3fx",
+            "/admin%23x",
+            "/admin%20",
+            "/admin%252fx",
+            // Dot segments removed before decoding: one proxy counts `x%2fy` as one segment, the next sees `/admin`.
+            "/x%2fy/../%61dmin",
+        ] {
+            assert!(areas(path).admin, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_it() {
+        for path in [
+            "/administrator",
+            "/v1/admin",
+            "/admin.json",
+            "/adminx/",
+            "/v1/../v1/admin",
+            "/",
+            "/v1/models/meta-llama%2FLlama-3",
+            "/a%25b",
+        ] {
+            assert!(areas(path).is_none(), "{path}");
+        }
+        assert!(areas("/.auth/whoami").own && areas("/%2eauth").own && areas("/.AUTH/x").own && !areas("/.authx").own);
+        assert!(areas("/terminal").terminal && areas("/Terminal/%2e").terminal && !areas("/terminals").terminal);
+    }
+
+    #[test]
+    fn malformed() {
+        for path in [
+            "",
+            "v1",
+            "*",
+            "/%00",
+            "/a%1fb",
+            "/%7F",
+            "/a\\b",
+            "/a%",
+            "/a%2",
+            "/a%zz",
+            "/a%u002f",
+            "/a\nb",
+            "/a\x7f",
+            "/health#/../admin",
+        ] {
+            assert!(is_malformed(path.as_bytes()), "{path:?}");
+        }
+        for path in ["/", "/health", "/meta-llama%2FLlama-3", "/%2500", "/caf%C3%A9", "/é", "/a b"] {
+            assert!(!is_malformed(path.as_bytes()), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn plain_paths_have_one_reading() {
+        for path in ["/", "/health", "/v1/models/gpt-4o:free", "/docs/", "/a/.b/..c"] {
+            assert!(is_plain(path.as_bytes()), "{path}");
+            assert_eq!(readings(path.as_bytes()).unwrap().len(), 1, "{path}");
+        }
+        for path in ["", "health", "//", "/a//b", "/./a", "/a/..", "/a;b", "/a%20b", "/a\\b", "/é"] {
+            assert!(!is_plain(path.as_bytes()), "{path}");
+        }
+    }
+
+    #[test]
+    fn dot_segments_as_in_the_rfc() {
+        for (path, expected) in [
+            ("/a/b/c/./../../g", "/a/g"),
+            ("/mid/content=5/../6", "/mid/6"),
+            ("/..", "/"),
+            ("/a/.", "/a/"),
+            ("/a/..", "/"),
+            ("/a//..", "/a/"),
+        ] {
+            assert_eq!(String::from_utf8(without_dot_segments(path.as_bytes())).unwrap(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_with_absurdly_many_readings_is_not_followed() {
+        // Each pair of segments may or may not cancel, depending on what was decoded and merged before.
+        let absurd: Vec<u8> = (0..40).flat_map(|_| *b"/a;%252f%5c//x/..%2f%2e.;y/.%252e//").collect();
+        assert!(readings(&absurd).is_none_or(|all| all.len() <= super::MAX_READINGS));
+    }
+}

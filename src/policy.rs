@@ -1,0 +1,154 @@
+//! Which request needs what.
+
+use alloc::{string::String, vec::Vec};
+
+use crate::{
+    credential::Credential,
+    facts::{Facts, Field},
+    path::{self, Areas},
+    settings::Upstream,
+    token::Digest,
+    verdict::{Destination, Identity, Pass, Reason, Verdict},
+};
+
+/// Where this gateway runs, as `ENV` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    /// A developer's machine.
+    Development,
+    /// Automated tests.
+    Test,
+    /// Like production, for trying out.
+    Staging,
+    /// The real thing.
+    Production,
+}
+
+impl Environment {
+    /// Whether conveniences of a developer's machine are in order.
+    pub const fn is_for_developers(self) -> bool {
+        matches!(self, Self::Development | Self::Test)
+    }
+}
+
+/// How callers prove who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// Not at all.
+    None,
+    /// Not at all: everyone is the local user.
+    Local,
+    /// Like [`Local`](Self::Local) because nobody said otherwise: holds only for requests that come straight from
+    /// this machine. All others are judged as by [`Static`](Self::Static).
+    LocalByDefault,
+    /// By one pre-shared bearer token.
+    Static,
+}
+
+/// The rules of one gateway. Made by [`Settings::parse`](crate::Settings::parse).
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub(crate) environment: Environment,
+    pub(crate) provider: Provider,
+    pub(crate) public_paths: Vec<String>,
+    pub(crate) admin_token: Option<Digest>,
+    pub(crate) serves_terminal: bool,
+    pub(crate) forwards_authorization: bool,
+    pub(crate) upstream: Option<Upstream>,
+}
+
+/// A request judged as far as can be without knowing the tokens.
+pub(crate) enum Judgement<'a> {
+    Settled(Verdict),
+    /// All hangs on whether this bearer token is accepted. Without one it is refused for that reason, unless
+    /// there is no token that anyone could have brought.
+    HangsOn(Result<&'a [u8], Reason>),
+}
+
+impl Policy {
+    /// Where this gateway runs.
+    pub const fn environment(&self) -> Environment {
+        self.environment
+    }
+
+    /// How callers prove who they are.
+    pub const fn provider(&self) -> Provider {
+        self.provider
+    }
+
+    /// The paths that need no credential for `GET` and `HEAD`.
+    pub fn public_paths(&self) -> impl Iterator<Item = &str> {
+        ALWAYS_PUBLIC.into_iter().chain(self.public_paths.iter().map(String::as_str))
+    }
+
+    /// The first half: everything that goes before the comparison of tokens.
+    pub(crate) fn judge<'a>(&self, facts: &Facts<'a>) -> Judgement<'a> {
+        let path = facts.path.as_bytes();
+        if path::is_malformed(path) {
+            return Judgement::Settled(Verdict::Refuse(Reason::MalformedPath));
+        }
+        if matches!(facts.method, "CONNECT" | "TRACE" | "TRACK") {
+            return Judgement::Settled(Verdict::Refuse(Reason::ForbiddenMethod));
+        }
+        if self.is_public(facts) {
+            return Judgement::Settled(Verdict::Pass(Pass { identity: None, to: Destination::Upstream }));
+        }
+        if facts.is_preflight() {
+            return Judgement::Settled(self.place(facts, None));
+        }
+        let is_open = match self.provider {
+            Provider::None | Provider::Local => true,
+            Provider::LocalByDefault => facts.is_from_this_machine(),
+            Provider::Static => false,
+        };
+        if is_open {
+            return Judgement::Settled(self.authorize(facts, Identity::OPEN));
+        }
+        Judgement::HangsOn(match Credential::parse(facts.authorization) {
+            Credential::Bearer(token) => Ok(token),
+            Credential::None => Err(Reason::NoCredential),
+            Credential::Malformed => Err(Reason::MalformedCredential),
+        })
+    }
+
+    /// The second half: whether this caller may do this.
+    pub(crate) fn authorize(&self, facts: &Facts<'_>, identity: Identity) -> Verdict {
+        self.place(facts, Some(identity))
+    }
+
+    fn is_public(&self, facts: &Facts<'_>) -> bool {
+        matches!(facts.method, "GET" | "HEAD")
+            && !facts.upgrade.is_present()
+            && self.public_paths().any(|public| public == facts.path)
+    }
+
+    /// What the place that the path names asks for, by any of its readings.
+    fn place(&self, facts: &Facts<'_>, identity: Option<Identity>) -> Verdict {
+        let Some(areas) = Areas::of(facts.path.as_bytes()) else {
+            return Verdict::Refuse(Reason::MalformedPath);
+        };
+        let mut to = Destination::Upstream;
+        if areas.own {
+            match (facts.path, facts.method) {
+                ("/.auth/whoami", "GET") => to = Destination::Whoami,
+                ("/.auth/whoami", _) => return Verdict::Refuse(Reason::OwnPathMethod),
+                _ => return Verdict::Refuse(Reason::NoSuchOwnPath),
+            }
+        }
+        if areas.terminal && !self.serves_terminal {
+            return Verdict::Refuse(Reason::TerminalNotServed);
+        }
+        // A preflight carries no credentials by its nature, and does nothing.
+        if let (true, Some(_), Some(expected)) = (areas.admin, identity, &self.admin_token) {
+            match facts.admin_token {
+                Field::Absent => return Verdict::Refuse(Reason::NoAdminToken),
+                Field::One(token) if Digest::of(token.trim_ascii()).matches(expected) => {}
+                Field::One(_) | Field::Many => return Verdict::Refuse(Reason::InvalidAdminToken),
+            }
+        }
+        Verdict::Pass(Pass { identity, to })
+    }
+}
+
+/// Public under every setting.
+pub(crate) const ALWAYS_PUBLIC: [&str; 2] = ["/health", "/ping"];

@@ -1,0 +1,429 @@
+//! From raw settings to a policy: one parser for environment variables, Worker bindings and the maps of embedders.
+//!
+//! Every wrong setting is reported in one go, with its name and what would be right, and nothing that is wrong
+//! falls back to something weaker.
+
+use alloc::{
+    borrow::ToOwned,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+use crate::{
+    facts::Scheme,
+    path,
+    policy::{ALWAYS_PUBLIC, Environment, Policy, Provider},
+    token::{Digest, Secret, Tokens},
+};
+
+/// Who asks: it decides the defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// The native proxy.
+    Native,
+    /// The Cloudflare Worker.
+    Edge,
+    /// Somebody else's program.
+    Embedded,
+}
+
+/// One setting, for help texts and tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The name of the variable.
+    pub name: &'static str,
+    /// What it may be.
+    pub values: &'static str,
+    /// What it does.
+    pub help: &'static str,
+    /// Whether its value must not be shown, nor stand on a command line.
+    pub is_secret: bool,
+    /// Whether only the native host knows it.
+    pub is_native: bool,
+}
+
+const fn setting(name: &'static str, values: &'static str, help: &'static str) -> Setting {
+    Setting { name, values, help, is_secret: false, is_native: false }
+}
+
+const fn secret(name: &'static str, values: &'static str, help: &'static str) -> Setting {
+    Setting { name, values, help, is_secret: true, is_native: false }
+}
+
+const fn native(name: &'static str, values: &'static str, help: &'static str) -> Setting {
+    Setting { name, values, help, is_secret: false, is_native: true }
+}
+
+/// Every setting that there is.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "ENV",
+        "development|test|staging|production",
+        "Where this runs [default: development natively, production at the edge]",
+    ),
+    setting(
+        "AUTH_PROVIDER",
+        "none|local|static",
+        "How callers prove who they are [default: local for development on loopback, else static]",
+    ),
+    secret("WORKER_AUTH_TOKEN", "TOKEN", "The static bearer token [default: from the store, else generated]"),
+    secret("SERVER_AUTH_TOKEN", "TOKEN", "Another name for WORKER_AUTH_TOKEN"),
+    native(
+        "NODETOOL_CONFIG_PATH",
+        "FILE",
+        "The deployment file [default: deployment.yaml in the user's nodetool configuration folder]",
+    ),
+    setting("AUTH_PUBLIC_PATHS", "PATH,...", "Further public paths, exact; /health and /ping always are"),
+    secret("ADMIN_TOKEN", "TOKEN", "When set, /admin and below also need it in X-Admin-Token"),
+    setting("AUTH_FORWARD_AUTHORIZATION", "keep|strip", "Whether the upstream sees the client's credential [default: keep]"),
+    setting("NODETOOL_ENABLE_TERMINAL_WS", "BOOL", "Whether /terminal is served; never in production [default: no]"),
+    setting("UPSTREAM_URL", "URL", "The API being fronted [default: none, the gateway answers with the caller's identity]"),
+    setting("UPSTREAM_CONNECT_TIMEOUT", "SECONDS", "To connect to the upstream, 0 = no limit [default: 5]"),
+    setting("UPSTREAM_TIMEOUT", "SECONDS", "To the first byte of the upstream's answer, 0 = no limit [default: 300]"),
+    setting("AUTH_ALLOW_INSECURE", "1", "Lets none and local run with ENV=production"),
+    native("AUTH_LISTEN", "ADDR:PORT", "Where to listen [default: 127.0.0.1:8000]"),
+    setting("LOG_LEVEL", "error|warn|info|debug|trace", "What to log [default: info]"),
+    native("AUTH_LOG_FORMAT", "text|json", "How to log [default: text]"),
+];
+
+/// Settings of the contract that this version does not serve. To ignore them could weaken what their user relies on.
+const NOT_YET: [&str; 6] =
+    ["CORS_ORIGINS", "AUTH_WS_TOKEN_SOURCES", "AUTH_TRUSTED_PROXIES", "AUTH_ADMIN_LISTEN", "AUTH_TLS_CERT", "AUTH_TLS_KEY"];
+
+/// All settings, read and understood.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who may pass.
+    pub policy: Policy,
+    /// The static token, if the settings hold it; else it comes from a store.
+    pub token: Option<Secret>,
+    /// How to reach the upstream.
+    pub proxy: ProxySettings,
+    /// Where the native host listens.
+    pub listen: SocketAddr,
+    /// What to log: `error`, `warn`, `info`, `debug` or `trace`.
+    pub log_level: &'static str,
+    /// Whether the log is JSON.
+    pub logs_json: bool,
+    /// What is allowed but should be known.
+    pub warnings: Vec<String>,
+}
+
+/// How to reach the upstream.
+#[derive(Clone, Debug)]
+pub struct ProxySettings {
+    /// The API being fronted.
+    pub upstream: Option<Upstream>,
+    /// Seconds to connect; nothing for no limit.
+    pub connect_timeout: Option<u64>,
+    /// Seconds to the first byte of the answer; nothing for no limit.
+    pub response_timeout: Option<u64>,
+}
+
+/// The origin of the API being fronted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its scheme.
+    pub scheme: Scheme,
+    /// `host[:port]`, as `Host` carries it.
+    pub authority: String,
+}
+
+impl Upstream {
+    /// The origin, as in `http://127.0.0.1:8080`.
+    pub fn origin(&self) -> String {
+        format!("{}://{}", self.scheme.as_str(), self.authority)
+    }
+
+    fn parse(url: &str) -> Option<Self> {
+        let (scheme, rest) = match url.split_once("://")? {
+            (scheme, rest) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
+            (scheme, rest) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
+            _ => return None,
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+            _ => (authority, None),
+        };
+        let is_name =
+            |host: &str| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        let is_address = |host: &str| {
+            let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+            address.is_some_and(|address| address.parse::<core::net::Ipv6Addr>().is_ok())
+        };
+        let is_port =
+            |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+        let fits = (is_name(host) || is_address(host)) && port.is_none_or(is_port);
+        fits.then(|| Self { scheme, authority: authority.to_owned() })
+    }
+}
+
+/// One wrong setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingError {
+    /// Its name.
+    pub name: &'static str,
+    /// What is wrong with it, and what would be right. A secret value is never repeated.
+    pub problem: String,
+}
+
+impl fmt::Display for SettingError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.name, self.problem)
+    }
+}
+
+/// Every wrong setting of one configuration. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingsErrors(pub Vec<SettingError>);
+
+impl fmt::Display for SettingsErrors {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            write!(formatter, "{}{error}", if index == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+impl core::error::Error for SettingsErrors {}
+
+impl Settings {
+    /// Reads all settings through `get`, which knows the value of a name if it was set. White space around a value
+    /// does not count, and a blank value is none.
+    ///
+    /// # Errors
+    /// All that is wrong, at once.
+    pub fn parse(host: Host, get: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsErrors> {
+        let mut reader = Reader { get, errors: Vec::new() };
+        let settings = reader.settings(host);
+        if reader.errors.is_empty() { Ok(settings) } else { Err(SettingsErrors(reader.errors)) }
+    }
+}
+
+/// Reads one setting after the other, and remembers what was wrong. What it returns after an error is never used.
+struct Reader<G> {
+    get: G,
+    errors: Vec<SettingError>,
+}
+
+impl<G: Fn(&str) -> Option<String>> Reader<G> {
+    fn settings(&mut self, host: Host) -> Settings {
+        for name in NOT_YET {
+            if self.text(name).is_some() {
+                self.wrong(name, "not supported by this version; unset it");
+            }
+        }
+        let listen = self.listen();
+        let environment = self.environment(host);
+        let mut warnings = Vec::new();
+        let provider = self.provider(host, environment, listen, &mut warnings);
+        let upstream = self.upstream(host);
+        Settings {
+            token: self.token(),
+            listen,
+            log_level: self.choice(
+                "LOG_LEVEL",
+                "info",
+                &[("error", "error"), ("warn", "warn"), ("info", "info"), ("debug", "debug"), ("trace", "trace")],
+            ),
+            logs_json: self.choice("AUTH_LOG_FORMAT", "text", &[("text", false), ("json", true)]),
+            proxy: ProxySettings {
+                upstream: upstream.clone(),
+                connect_timeout: self.seconds("UPSTREAM_CONNECT_TIMEOUT", 5),
+                response_timeout: self.seconds("UPSTREAM_TIMEOUT", 300),
+            },
+            policy: Policy {
+                environment,
+                provider,
+                public_paths: self.public_paths(),
+                admin_token: self.secret("ADMIN_TOKEN").map(|token| Digest::of(token.reveal().as_bytes())),
+                serves_terminal: self.boolean("NODETOOL_ENABLE_TERMINAL_WS") && environment != Environment::Production,
+                forwards_authorization: self.choice("AUTH_FORWARD_AUTHORIZATION", "keep", &[("keep", true), ("strip", false)]),
+                upstream,
+            },
+            warnings,
+        }
+    }
+
+    fn environment(&mut self, host: Host) -> Environment {
+        let default = if host == Host::Native { "development" } else { "production" };
+        self.choice(
+            "ENV",
+            default,
+            &[
+                ("development", Environment::Development),
+                ("test", Environment::Test),
+                ("staging", Environment::Staging),
+                ("production", Environment::Production),
+            ],
+        )
+    }
+
+    fn provider(&mut self, host: Host, environment: Environment, listen: SocketAddr, warnings: &mut Vec<String>) -> Provider {
+        let is_loopback = host != Host::Native || listen.ip().to_canonical().is_loopback();
+        if self.text("AUTH_PROVIDER").is_none() {
+            return if environment.is_for_developers() && is_loopback { Provider::LocalByDefault } else { Provider::Static };
+        }
+        let provider = self.choice(
+            "AUTH_PROVIDER",
+            "static",
+            &[("none", Provider::None), ("local", Provider::Local), ("static", Provider::Static)],
+        );
+        let insecure = match self.text("AUTH_ALLOW_INSECURE").as_deref() {
+            None => false,
+            Some("1") => true,
+            Some(_) => {
+                self.wrong("AUTH_ALLOW_INSECURE", "must be exactly 1, or unset");
+                false
+            }
+        };
+        if provider != Provider::Static {
+            if environment == Environment::Production && !insecure {
+                self.wrong(
+                    "AUTH_PROVIDER",
+                    "lets everyone in, which ENV=production refuses; use static, or set AUTH_ALLOW_INSECURE=1 if another guard stands in front",
+                );
+            }
+            if host == Host::Native && !is_loopback {
+                warnings.push(format!(
+                    "AUTH_PROVIDER lets everyone in who can reach {listen}; use AUTH_PROVIDER=static beyond this machine"
+                ));
+            } else if host != Host::Native && !environment.is_for_developers() {
+                warnings.push("AUTH_PROVIDER lets everyone in; use AUTH_PROVIDER=static".to_owned());
+            }
+        }
+        provider
+    }
+
+    fn token(&mut self) -> Option<Secret> {
+        let token = self.secret("WORKER_AUTH_TOKEN");
+        let alias = self.secret("SERVER_AUTH_TOKEN");
+        match (token, alias) {
+            (Some(token), Some(alias)) if token != alias => {
+                self.wrong("SERVER_AUTH_TOKEN", "differs from WORKER_AUTH_TOKEN, which is another name for it; set only one");
+                None
+            }
+            (token, alias) => token.or(alias),
+        }
+    }
+
+    fn public_paths(&mut self) -> Vec<String> {
+        let mut paths = Vec::new();
+        for path in self.list("AUTH_PUBLIC_PATHS") {
+            let problem = if !path.starts_with('/') {
+                "must begin with /"
+            } else if path.contains('*') {
+                "has a wildcard; name each path exactly"
+            } else if !path::is_plain(path.as_bytes()) {
+                "could be read as another path; only letters, digits and -._~:@!$&'()+= in segments that are neither empty nor dots"
+            } else if !path::Areas::of(path.as_bytes()).is_some_and(path::Areas::is_none) {
+                "is in /admin, /terminal or /.auth, which are never public"
+            } else {
+                if !ALWAYS_PUBLIC.contains(&path.as_str()) {
+                    paths.push(path);
+                }
+                continue;
+            };
+            self.wrong("AUTH_PUBLIC_PATHS", &format!("`{}` {problem}", path.escape_debug()));
+        }
+        paths
+    }
+
+    fn upstream(&mut self, host: Host) -> Option<Upstream> {
+        let url = self.text("UPSTREAM_URL")?;
+        let upstream = Upstream::parse(&url);
+        match &upstream {
+            // The value is not repeated: it may hold a password, which is one of the things wrong with it.
+            None => self.wrong("UPSTREAM_URL", "must be an origin like http://127.0.0.1:8080: a scheme of http or https, a host, maybe a port, and no path, query or user"),
+            Some(upstream) if host == Host::Native && upstream.scheme == Scheme::Https => {
+                self.wrong("UPSTREAM_URL", "https upstreams are not supported by this version of the native host; use http over a private network");
+            }
+            Some(_) => {}
+        }
+        upstream
+    }
+
+    fn listen(&mut self) -> SocketAddr {
+        const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
+        let Some(text) = self.text("AUTH_LISTEN") else { return DEFAULT };
+        let named =
+            text.strip_prefix("localhost:").and_then(|port| port.parse().ok()).map(|port| SocketAddr::new(DEFAULT.ip(), port));
+        named.or_else(|| text.parse().ok()).unwrap_or_else(|| {
+            self.wrong(
+                "AUTH_LISTEN",
+                &format!("`{}` is not an address with a port, like 127.0.0.1:8000 or [::]:8000", text.escape_debug()),
+            );
+            DEFAULT
+        })
+    }
+
+    fn seconds(&mut self, name: &'static str, default: u64) -> Option<u64> {
+        const DAY: u64 = 86_400;
+        let seconds = match self.text(name).map(|text| text.parse::<u64>()) {
+            None => default,
+            Some(Ok(seconds)) if seconds <= DAY => seconds,
+            Some(_) => {
+                self.wrong(name, "must be whole seconds from 0 (no limit) to 86400");
+                default
+            }
+        };
+        (seconds > 0).then_some(seconds)
+    }
+
+    fn boolean(&mut self, name: &'static str) -> bool {
+        let Some(text) = self.text(name) else { return false };
+        match text.to_ascii_lowercase().as_str() {
+            "1" | "true" | "yes" | "on" => true,
+            "0" | "false" | "no" | "off" => false,
+            _ => {
+                self.wrong(name, "must be one of 1, true, yes, on, 0, false, no, off");
+                false
+            }
+        }
+    }
+
+    fn choice<T>(&mut self, name: &'static str, default: &str, choices: &[(&'static str, T)]) -> T
+    where
+        T: Copy,
+    {
+        let text = self.text(name).unwrap_or_else(|| default.to_owned());
+        let found = choices.iter().find(|(choice, _)| *choice == text);
+        if found.is_none() {
+            let known: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
+            self.wrong(name, &format!("`{}` is none of {}", text.escape_debug(), known.join(", ")));
+        }
+        #[expect(clippy::indexing_slicing, reason = "no list of choices is empty, and the value is not used after an error")]
+        found.unwrap_or(&choices[0]).1
+    }
+
+    fn list(&self, name: &'static str) -> Vec<String> {
+        let text = self.text(name).unwrap_or_default();
+        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(ToString::to_string).collect()
+    }
+
+    /// A token that a client has to send in a header.
+    fn secret(&mut self, name: &'static str) -> Option<Secret> {
+        let token = self.text(name)?;
+        if let Err(error) = Tokens::single(&token) {
+            self.wrong(name, &error.to_string());
+        }
+        Some(Secret::new(token))
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        let text = (self.get)(name)?;
+        let trimmed = text.trim();
+        (!trimmed.is_empty()).then(|| trimmed.to_owned())
+    }
+
+    fn wrong(&mut self, name: &'static str, problem: &str) {
+        self.errors.push(SettingError { name, problem: problem.to_owned() });
+    }
+}

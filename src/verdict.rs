@@ -1,0 +1,124 @@
+//! How a request was judged, and why.
+
+/// The judgement of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The request may pass.
+    Pass(Pass),
+    /// It may not.
+    Refuse(Reason),
+}
+
+/// A request that may pass: as whom, and to where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// Who sent it; nobody for public paths and preflights.
+    pub identity: Option<Identity>,
+    /// Who serves it.
+    pub to: Destination,
+}
+
+/// Who serves a request that may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// The API behind the gateway or, without one, the gateway's built-in answer.
+    Upstream,
+    /// `/.auth/whoami`.
+    Whoami,
+}
+
+/// Whom the upstream is told that it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// `x-user-id`.
+    pub user_id: &'static str,
+    /// `x-auth-token-type`.
+    pub token_type: TokenType,
+}
+
+impl Identity {
+    /// The one user of a gateway with a static token.
+    pub const STATIC: Self = Self { user_id: "1", token_type: TokenType::Static };
+    /// The one user of a gateway that asks for nothing.
+    pub const OPEN: Self = Self { user_id: "1", token_type: TokenType::None };
+
+    /// The role of a JWT; static tokens have none.
+    pub const fn role(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// The kind of credential that an identity was proven by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenType {
+    /// None was asked for.
+    None,
+    /// The pre-shared bearer token.
+    Static,
+}
+
+impl TokenType {
+    /// As the upstream and `/.auth/whoami` see it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Static => "static",
+        }
+    }
+}
+
+/// Why a request was refused. The client learns less than this: see [`Answer`](crate::Answer).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The path has bytes or escapes that two programs could read differently.
+    MalformedPath,
+    /// `CONNECT`, `TRACE` or `TRACK`, which are not for gateways.
+    ForbiddenMethod,
+    /// A request without a credential where one is needed.
+    NoCredential,
+    /// Something other than exactly one bearer token.
+    MalformedCredential,
+    /// A static token that is not the right one.
+    InvalidToken,
+    /// A static token past its `not_after`.
+    ExpiredStaticToken,
+    /// There is no token that could be the right one.
+    NoTokenConfigured,
+    /// The token store could not be reached, and nothing usable is remembered.
+    StoreUnavailable,
+    /// The token store holds something that is neither a token nor a list of them.
+    StoreMisconfigured,
+    /// `X-Admin-Token` is needed and missing.
+    NoAdminToken,
+    /// `X-Admin-Token` is wrong.
+    InvalidAdminToken,
+    /// `/terminal`, which is not served here.
+    TerminalNotServed,
+    /// A path under `/.auth/` that is none of the gateway's.
+    NoSuchOwnPath,
+    /// One of the gateway's own paths with a method that it does not know.
+    OwnPathMethod,
+}
+
+impl Reason {
+    /// A stable code for logs and metrics.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::MalformedPath => "malformed_path",
+            Self::ForbiddenMethod => "forbidden_method",
+            Self::NoCredential => "no_credential",
+            Self::MalformedCredential => "malformed_credential",
+            Self::InvalidToken => "invalid_token",
+            Self::ExpiredStaticToken => "expired_static_token",
+            Self::NoTokenConfigured => "no_token_configured",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::StoreMisconfigured => "store_misconfigured",
+            Self::NoAdminToken => "no_admin_token",
+            Self::InvalidAdminToken => "invalid_admin_token",
+            Self::TerminalNotServed => "terminal_not_served",
+            Self::NoSuchOwnPath => "no_such_own_path",
+            Self::OwnPathMethod => "own_path_method",
+        }
+    }
+}
