@@ -77,7 +77,7 @@ impl Answer {
     pub const fn refusal(reason: Reason) -> Self {
         const CHALLENGE: &str = "www-authenticate";
         match reason {
-            Reason::MalformedPath => Self::new(400, r#"{"detail":"Malformed request"}"#),
+            Reason::MalformedRequest => Self::new(400, r#"{"detail":"Malformed request"}"#),
             Reason::ForbiddenMethod => Self::new(405, r#"{"detail":"Method Not Allowed"}"#),
             Reason::NoCredential => {
                 Self::new(401, r#"{"detail":"Authorization header required. Use 'Authorization: Bearer YOUR_TOKEN'"}"#)

@@ -42,13 +42,11 @@
 //! | (none) | the core | any |
 //! | `js` | a `wasm-bindgen` surface for JavaScript embedders | wasm32 |
 //! | `worker` | the Cloudflare Worker, with its `fetch` export | wasm32 |
-#![no_std]
+// The edge host and the JavaScript surface are built on macros that name `std`; the core never does.
+#![cfg_attr(not(any(test, all(target_arch = "wasm32", any(feature = "js", feature = "worker")))), no_std)]
 
 extern crate alloc;
 // Linked for its allocator and panic handler only. Under this name the core cannot reach a clock or a file through it.
-#[cfg(any(test, all(target_arch = "wasm32", any(feature = "js", feature = "worker"))))]
-extern crate std;
-#[cfg(not(any(test, all(target_arch = "wasm32", any(feature = "js", feature = "worker")))))]
 extern crate std as _;
 
 mod action;
@@ -70,7 +68,7 @@ mod worker;
 pub use action::{Action, Answer, Forward, MISCONFIGURED};
 pub use facts::{Facts, Field, Scheme};
 pub use policy::{Environment, Policy, Provider};
-pub use settings::{Host, ProxySettings, SETTINGS, Setting, SettingError, Settings, SettingsErrors, Upstream};
+pub use settings::{Host, NOT_YET, ProxySettings, SETTINGS, Setting, SettingError, Settings, SettingsErrors, Upstream};
 pub use step::{Fetch, Fetched, Gate, Learned, NeedTokens, Outcome, Step, StoreUnavailable, begin, drive};
 pub use time::UnixTime;
 pub use token::{Digest, Secret, StoreError, TokenError, Tokens, generate_token, mask_token};

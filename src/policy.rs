@@ -84,8 +84,8 @@ impl Policy {
     /// The first half: everything that goes before the comparison of tokens.
     pub(crate) fn judge<'a>(&self, facts: &Facts<'a>) -> Judgement<'a> {
         let path = facts.path.as_bytes();
-        if path::is_malformed(path) {
-            return Judgement::Settled(Verdict::Refuse(Reason::MalformedPath));
+        if path::is_malformed(path) || facts.host == Field::Many {
+            return Judgement::Settled(Verdict::Refuse(Reason::MalformedRequest));
         }
         if matches!(facts.method, "CONNECT" | "TRACE" | "TRACK") {
             return Judgement::Settled(Verdict::Refuse(Reason::ForbiddenMethod));
@@ -125,7 +125,7 @@ impl Policy {
     /// What the place that the path names asks for, by any of its readings.
     fn place(&self, facts: &Facts<'_>, identity: Option<Identity>) -> Verdict {
         let Some(areas) = Areas::of(facts.path.as_bytes()) else {
-            return Verdict::Refuse(Reason::MalformedPath);
+            return Verdict::Refuse(Reason::MalformedRequest);
         };
         let mut to = Destination::Upstream;
         if areas.own {

@@ -92,7 +92,7 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// Settings of the contract that this version does not serve. To ignore them could weaken what their user relies on.
-const NOT_YET: [&str; 6] =
+pub const NOT_YET: [&str; 6] =
     ["CORS_ORIGINS", "AUTH_WS_TOKEN_SOURCES", "AUTH_TRUSTED_PROXIES", "AUTH_ADMIN_LISTEN", "AUTH_TLS_CERT", "AUTH_TLS_KEY"];
 
 /// All settings, read and understood.
@@ -138,6 +138,11 @@ impl Upstream {
     /// The origin, as in `http://127.0.0.1:8080`.
     pub fn origin(&self) -> String {
         format!("{}://{}", self.scheme.as_str(), self.authority)
+    }
+
+    /// Whether the origin names its port. Otherwise it is the one of its scheme.
+    pub fn has_port(&self) -> bool {
+        self.authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'))
     }
 
     fn parse(url: &str) -> Option<Self> {

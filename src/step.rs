@@ -98,6 +98,13 @@ pub struct StoreUnavailable;
 #[must_use]
 pub struct Learned(Option<Remembered>);
 
+impl Learned {
+    /// Whether there is nothing to keep.
+    pub const fn is_nothing(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
 /// How the judgement of a request ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {

@@ -174,6 +174,13 @@ impl Tokens {
         accepted.collect::<Result<_, _>>().map(Self)
     }
 
+    /// Accepts all of both.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
     /// Whether no token at all is accepted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -71,8 +71,8 @@ impl TokenType {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// The path has bytes or escapes that two programs could read differently.
-    MalformedPath,
+    /// A path with bytes or escapes, or a `Host`, that two programs could read differently.
+    MalformedRequest,
     /// `CONNECT`, `TRACE` or `TRACK`, which are not for gateways.
     ForbiddenMethod,
     /// A request without a credential where one is needed.
@@ -105,7 +105,7 @@ impl Reason {
     /// A stable code for logs and metrics.
     pub const fn code(self) -> &'static str {
         match self {
-            Self::MalformedPath => "malformed_path",
+            Self::MalformedRequest => "malformed_request",
             Self::ForbiddenMethod => "forbidden_method",
             Self::NoCredential => "no_credential",
             Self::MalformedCredential => "malformed_credential",

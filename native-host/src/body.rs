@@ -1,0 +1,159 @@
+//! Bodies on their way through: streamed, never gathered.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::pool::Lease;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a client is sent.
+pub(crate) enum ResponseBody {
+    /// An answer of the gateway itself.
+    Own(Full<Bytes>),
+    /// The upstream's, with the connection that it comes from.
+    Upstream { body: Incoming, lease: Option<Lease> },
+}
+
+impl ResponseBody {
+    pub(crate) fn own(bytes: Bytes) -> Self {
+        Self::Own(Full::new(bytes))
+    }
+
+    /// The body of an upstream's answer. Its connection is free for others as soon as the body is over.
+    pub(crate) fn upstream(body: Incoming, lease: Lease) -> Self {
+        let mut lease = Some(lease);
+        if body.is_end_stream() {
+            release(&mut lease);
+        }
+        Self::Upstream { body, lease }
+    }
+}
+
+fn release(lease: &mut Option<Lease>) {
+    if let Some(lease) = lease.take() {
+        lease.release();
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match self.get_mut() {
+            Self::Own(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
+            Self::Upstream { body, lease } => {
+                let frame = ready!(Pin::new(&mut *body).poll_frame(context));
+                if frame.is_none() || body.is_end_stream() {
+                    release(lease);
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(body) => body.is_end_stream(),
+            Self::Upstream { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(body) => body.size_hint(),
+            Self::Upstream { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+/// How long a client may pause in the middle of its body.
+const BODY_IDLE: Duration = Duration::from_secs(60);
+
+/// What the upstream is sent.
+pub(crate) enum RequestBody {
+    /// Nothing, as most requests.
+    Empty,
+    /// The client's body.
+    Streamed(Box<Streamed>),
+}
+
+pub(crate) struct Streamed {
+    body: Incoming,
+    idle: Pin<Box<Sleep>>,
+    progress: Progress,
+}
+
+impl RequestBody {
+    /// The client's body, and how to see that it moves, if there is one.
+    pub(crate) fn new(body: Incoming) -> (Self, Option<Progress>) {
+        if body.is_end_stream() {
+            return (Self::Empty, None);
+        }
+        let progress = Progress::default();
+        let streamed = Streamed { body, idle: Box::pin(sleep(BODY_IDLE)), progress: progress.clone() };
+        (Self::Streamed(Box::new(streamed)), Some(progress))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let Self::Streamed(streamed) = self.get_mut() else { return Poll::Ready(None) };
+        match Pin::new(&mut streamed.body).poll_frame(context) {
+            Poll::Ready(frame) => {
+                streamed.progress.step();
+                streamed.idle.as_mut().reset(Instant::now() + BODY_IDLE);
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+            Poll::Pending => match streamed.idle.as_mut().poll(context) {
+                Poll::Ready(()) => Poll::Ready(Some(Err("the client paused too long in its body".into()))),
+                Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streamed(streamed) => streamed.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Streamed(streamed) => streamed.body.size_hint(),
+        }
+    }
+}
+
+/// Counts the frames of a body that have gone by, so that a long upload is not taken for a slow upstream.
+#[derive(Clone, Default)]
+pub(crate) struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    fn step(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

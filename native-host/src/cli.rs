@@ -1,0 +1,162 @@
+//! The command line: flags and environment variables become settings, settings become a running server.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    io::{self, IsTerminal},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Arg, ArgMatches, Command};
+use nodetool_edge_auth::{Gate, Host, SETTINGS, Settings, SettingsErrors, Tokens};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::time::SystemTime;
+
+use crate::{
+    banner::Banner,
+    gateway::Gateway,
+    server::{self, Listening},
+    store::{self, Found, StoreError, TokenSource},
+};
+
+/// Wrong settings: `EX_CONFIG` of sysexits.h. Any other failure to start ends with 1.
+const EXIT_MISCONFIGURED: u8 = 78;
+
+/// Runs the program with the arguments of this process.
+pub fn main() -> ExitCode {
+    let matches = command().get_matches();
+    let arguments = matches.subcommand_matches("serve").unwrap_or(&matches);
+    match serve(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Settings(errors)) => {
+            eprintln!("nodetool-auth cannot start, because of its settings:\n{errors}");
+            ExitCode::from(EXIT_MISCONFIGURED)
+        }
+        Err(failure) => {
+            eprintln!("nodetool-auth cannot start: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Settings(#[from] SettingsErrors),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Token(String),
+    #[error(transparent)]
+    Server(#[from] server::StartError),
+}
+
+fn serve(arguments: &ArgMatches) -> Result<(), Failure> {
+    let values = given(arguments);
+    let settings = Settings::parse(Host::Native, |name| values.get(name).cloned())?;
+    log_to_stderr(&settings);
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+
+    let found = match &settings.token {
+        Some(token) => Found::in_environment(token.clone()),
+        None => store::find_or_generate(&config_path(&values)?)?,
+    };
+    let tokens = tokens(&found)?;
+    let listening = server::listen(settings.listen)?;
+    let banner = Banner { policy: &settings.policy, found: &found, shows_token: shows_token(&found) };
+    // Nobody to read it is no reason not to serve.
+    let _ = banner.print(&mut io::stdout().lock());
+
+    let gateway = Gateway::new(Gate::with_tokens(settings.policy, tokens), settings.proxy);
+    run(listening, gateway)
+}
+
+fn run(listening: Listening, gateway: Gateway) -> Result<(), Failure> {
+    tracing::info!("listening on http://{}", listening.address());
+    Ok(server::run(listening, gateway)?)
+}
+
+fn tokens(found: &Found) -> Result<Tokens, Failure> {
+    let single = found.token.as_ref().map(|token| Tokens::single(token.reveal())).transpose();
+    let single = single.map_err(|error| Failure::Token(format!("worker_auth_token in {}: {error}", found.source)))?;
+    Ok(single.unwrap_or_default().and(found.accepted.clone()))
+}
+
+/// The full token is shown to a person, or once when it was made, and never goes into a log at every start.
+fn shows_token(found: &Found) -> bool {
+    matches!(found.source, TokenSource::Generated(_)) || io::stdout().is_terminal()
+}
+
+fn config_path(values: &BTreeMap<&'static str, String>) -> Result<PathBuf, StoreError> {
+    match values.get("NODETOOL_CONFIG_PATH").map(|path| path.trim()).filter(|path| !path.is_empty()) {
+        Some(path) => Ok(PathBuf::from(path)),
+        None => store::deployment_path(),
+    }
+}
+
+/// Every setting that a flag or a variable gives; a flag goes before a variable.
+fn given(arguments: &ArgMatches) -> BTreeMap<&'static str, String> {
+    let value = |name: &'static str| {
+        let flag = arguments.try_get_one::<String>(name).ok().flatten().cloned();
+        flag.or_else(|| env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+    };
+    SETTINGS.iter().filter_map(|setting| value(setting.name).map(|value| (setting.name, value))).chain(not_yet(&value)).collect()
+}
+
+/// Settings that this version refuses are passed on, so that the parser can say so.
+fn not_yet<'a>(value: &'a impl Fn(&'static str) -> Option<String>) -> impl Iterator<Item = (&'static str, String)> + 'a {
+    nodetool_edge_auth::NOT_YET.into_iter().filter_map(move |name| value(name).map(|value| (name, value)))
+}
+
+fn command() -> Command {
+    let serve = Command::new("serve").about("Run the gateway (the default)").args(flags());
+    Command::new("nodetool-auth")
+        .about("Authentication in front of an API: checks every request, and forwards those that may pass")
+        .version(env!("CARGO_PKG_VERSION"))
+        .after_help("Each setting is also read from the environment variable of its name. Secrets are read from there only: a command line is visible to every user of a machine.\n\nExit status: 0 after a stop by signal, 78 if a setting is wrong, 1 if it could not start for another reason.")
+        .subcommand(serve)
+        .args_conflicts_with_subcommands(true)
+        .args(flags())
+}
+
+fn flags() -> impl Iterator<Item = Arg> {
+    SETTINGS.iter().filter(|setting| !setting.is_secret).map(|setting| {
+        let long = setting.name.to_ascii_lowercase().replace('_', "-");
+        let flag = Arg::new(setting.name).long(long).value_name(setting.values).help(setting.help).allow_hyphen_values(false);
+        if setting.name == "AUTH_LISTEN" { flag.visible_alias("listen") } else { flag }
+    })
+}
+
+fn log_to_stderr(settings: &Settings) {
+    let level = settings.log_level.parse().unwrap_or(LevelFilter::INFO);
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_timer(SystemTime).with_target(false);
+    if settings.logs_json {
+        log.json().flatten_event(true).init();
+    } else {
+        log.with_ansi(io::stderr().is_terminal()).init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{command, given};
+
+    #[test]
+    fn the_command_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_settings_and_secrets_have_none() {
+        let matches =
+            command().get_matches_from(["nodetool-auth", "serve", "--listen", "127.0.0.1:9", "--auth-provider", "static"]);
+        let values = given(matches.subcommand_matches("serve").unwrap());
+        assert_eq!(values["AUTH_LISTEN"], "127.0.0.1:9");
+        assert_eq!(values["AUTH_PROVIDER"], "static");
+        assert!(command().try_get_matches_from(["nodetool-auth", "--worker-auth-token", "x"]).is_err());
+        assert!(command().try_get_matches_from(["nodetool-auth", "--admin-token", "x"]).is_err());
+    }
+}

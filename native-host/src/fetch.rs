@@ -1,0 +1,205 @@
+//! Sends a request that may pass to the upstream.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
+    body::Incoming,
+    header::{self, HeaderName, HeaderValue},
+    http::{request::Parts, uri::PathAndQuery},
+    upgrade,
+};
+use nodetool_edge_auth::{Answer, Forward, ProxySettings, Upstream};
+use tokio::time::timeout;
+
+use crate::{
+    body::{Progress, RequestBody, ResponseBody},
+    pool::{Lease, Pool},
+    respond, upgrade as tunnels,
+};
+
+/// The API behind the gateway, as one thread reaches it.
+pub(crate) struct Fetch {
+    pool: Arc<Pool>,
+    authority: HeaderValue,
+    response_timeout: Option<Duration>,
+}
+
+/// What of a request goes on: settled while its headers were still being looked at.
+pub(crate) struct Plan {
+    dropped: Vec<HeaderName>,
+    set: Vec<(HeaderName, HeaderValue)>,
+    is_websocket: bool,
+}
+
+impl Plan {
+    pub(crate) fn new(forward: &Forward<'_>, headers: &HeaderMap, is_websocket: bool) -> Self {
+        let dropped = headers.keys().filter(|name| !forward.keeps(name.as_str())).cloned().collect();
+        // Values that no header can carry were refused before; should one appear, the header is missing, not forged.
+        let set = forward
+            .sets()
+            .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(value).ok()?)))
+            .collect();
+        Self { dropped, set, is_websocket }
+    }
+
+    fn apply(self, headers: &mut HeaderMap, authority: &HeaderValue) {
+        for name in &self.dropped {
+            headers.remove(name);
+        }
+        for (name, value) in self.set {
+            headers.insert(name, value);
+        }
+        headers.insert(header::HOST, authority.clone());
+        if self.is_websocket {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        join_cookies(headers);
+    }
+}
+
+enum Failure {
+    Unavailable,
+    TimedOut,
+}
+
+impl Fetch {
+    pub(crate) fn new(upstream: &Upstream, settings: &ProxySettings) -> Self {
+        let default_port = if upstream.has_port() { "" } else { ":80" };
+        Self {
+            pool: Pool::new(format!("{}{default_port}", upstream.authority), settings.connect_timeout.map(Duration::from_secs)),
+            // The parser of settings lets nothing else through than what a header may carry.
+            authority: HeaderValue::from_str(&upstream.authority).unwrap_or(HeaderValue::from_static("")),
+            response_timeout: settings.response_timeout.map(Duration::from_secs),
+        }
+    }
+
+    pub(crate) async fn upstream(&self, mut parts: Parts, body: Incoming, plan: Plan) -> Response<ResponseBody> {
+        let client = plan.is_websocket.then(|| parts.extensions.remove()).flatten();
+        plan.apply(&mut parts.headers, &self.authority);
+        let (body, progress) = RequestBody::new(body);
+        let mut outgoing = Request::new(body);
+        // Path and query are the very bytes that were judged.
+        *outgoing.uri_mut() = parts.uri.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/")).into();
+        *outgoing.method_mut() = parts.method;
+        *outgoing.headers_mut() = parts.headers;
+
+        match self.send(outgoing, progress).await {
+            Ok((response, lease)) => self.answer(response, lease, client),
+            Err(Failure::Unavailable) => respond::answer(Answer::upstream_unavailable()),
+            Err(Failure::TimedOut) => respond::answer(Answer::upstream_timed_out()),
+        }
+    }
+
+    async fn send(
+        &self,
+        mut request: Request<RequestBody>,
+        progress: Option<Progress>,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
+        loop {
+            let mut lease = match self.pool.take() {
+                Some(lease) => lease,
+                None => self.pool.connect().await.map_err(|error| {
+                    tracing::warn!(%error, "the upstream cannot be reached");
+                    Failure::Unavailable
+                })?,
+            };
+            // A connection that rested may have been closed by the upstream just now.
+            let spare = lease.rested.filter(|rested| *rested > RESTED).and_then(|_| spare(&request));
+            let sent = within(self.response_timeout, progress.as_ref(), lease.sender.try_send_request(request)).await;
+            match sent.ok_or(Failure::TimedOut)? {
+                Ok(response) => return Ok((response, lease)),
+                Err(mut failed) => match failed.take_message().or(spare) {
+                    // Nothing of it was sent, or it does no harm twice.
+                    Some(unsent) if lease.rested.is_some() => request = unsent,
+                    _ => {
+                        tracing::warn!(error = %failed.error(), "the upstream broke off before it answered");
+                        return Err(Failure::Unavailable);
+                    }
+                },
+            }
+        }
+    }
+
+    fn answer(&self, response: Response<Incoming>, lease: Lease, client: Option<upgrade::OnUpgrade>) -> Response<ResponseBody> {
+        let (mut parts, body) = response.into_parts();
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            let (Some(client), Some(upstream)) = (client, parts.extensions.remove()) else {
+                tracing::warn!("the upstream switched protocols without being asked");
+                return respond::answer(Answer::upstream_unavailable());
+            };
+            tunnels::tunnel(client, upstream);
+        } else {
+            drop_hop_by_hop(&mut parts.headers);
+        }
+        parts.version = Version::HTTP_11;
+        Response::from_parts(parts, ResponseBody::upstream(body, lease))
+    }
+}
+
+/// From when on a kept connection counts as rested.
+const RESTED: Duration = Duration::from_secs(1);
+
+/// A second copy of a request that may be sent twice: without a body, and of a method that changes nothing
+/// (RFC 9110, section 9.2.1).
+fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if !(is_safe && matches!(request.body(), RequestBody::Empty)) {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::Empty);
+    *copy.uri_mut() = Uri::clone(request.uri());
+    *copy.method_mut() = request.method().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+/// Waits for the first byte of an answer. The time runs while nothing of the request's body moves.
+async fn within<T>(limit: Option<Duration>, progress: Option<&Progress>, answer: impl Future<Output = T>) -> Option<T> {
+    let Some(limit) = limit else { return Some(answer.await) };
+    let mut answer = std::pin::pin!(answer);
+    let mut seen = progress.map(Progress::count);
+    loop {
+        if let Ok(answer) = timeout(limit, answer.as_mut()).await {
+            return Some(answer);
+        }
+        let count = progress.map(Progress::count);
+        if count == seen {
+            return None;
+        }
+        seen = count;
+    }
+}
+
+/// HTTP/2 may split `Cookie` into several lines, HTTP/1.1 may not (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(header::COOKIE).iter();
+    if let (Some(first), Some(second)) = (lines.next(), lines.next()) {
+        let mut joined = first.as_bytes().to_vec();
+        for line in [second].into_iter().chain(lines) {
+            joined.extend_from_slice(b"; ");
+            joined.extend_from_slice(line.as_bytes());
+        }
+        if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+            headers.insert(header::COOKIE, joined);
+        }
+    }
+}
+
+/// What concerns the upstream's connection only (RFC 9110, section 7.6.1). The length of the body stays.
+fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    if let Some(connection) = headers.remove(header::CONNECTION) {
+        let named = connection.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        for name in named.filter_map(|name| HeaderName::from_bytes(name).ok()) {
+            headers.remove(name);
+        }
+    }
+    for name in [header::TRANSFER_ENCODING, header::UPGRADE, header::TE, header::PROXY_AUTHENTICATE, KEEP_ALIVE, PROXY_CONNECTION]
+    {
+        headers.remove(name);
+    }
+}
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");

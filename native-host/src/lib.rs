@@ -1,0 +1,20 @@
+//! The native host of [`nodetool_edge_auth`]: an authenticating reverse proxy, as a library.
+//!
+//! It reads a request, lets the core judge it, and does what the core says. Its twin is the Cloudflare Worker in
+//! `src/worker` of the core's package: [`gateway`](self) (there `mod.rs`), `request`, `fetch`, `store` and `respond`
+//! do the same on both sides, and a parity test holds them together.
+
+mod banner;
+mod body;
+mod cli;
+mod fetch;
+mod gateway;
+mod pool;
+mod request;
+mod respond;
+mod server;
+mod store;
+mod upgrade;
+
+pub use cli::main;
+pub use store::{DeploymentConfig, StoreError, TokenSource, deployment_path, generate_secure_token, load_deployment_config};

@@ -1,0 +1,27 @@
+//! Gives the gateway's own answers.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use hyper::{
+    HeaderMap, Response, StatusCode,
+    header::{HeaderName, HeaderValue},
+};
+use nodetool_edge_auth::Answer;
+
+use crate::body::ResponseBody;
+
+pub(crate) fn answer(answer: Answer) -> Response<ResponseBody> {
+    let mut headers = HeaderMap::with_capacity(4);
+    for (name, value) in answer.headers() {
+        headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    let body = match answer.body {
+        Cow::Borrowed(body) => Bytes::from_static(body.as_bytes()),
+        Cow::Owned(body) => Bytes::from(body),
+    };
+    let mut response = Response::new(ResponseBody::own(body));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.headers_mut() = headers;
+    response
+}

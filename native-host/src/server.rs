@@ -1,0 +1,177 @@
+//! Sockets, threads, time limits and the way to a clean stop.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime, signal,
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+use crate::gateway::Gateway;
+
+/// For a whole request head, and for the next one on a connection that is kept.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Room for a request line and headers together.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// For requests in flight when the process is asked to stop.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// A socket that accepts connections, before anybody serves them.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    socket: StdListener,
+    address: SocketAddr,
+}
+
+impl Listening {
+    /// Where it listens, with the port that the system chose if it was asked for any.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Why the server could not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("cannot listen on {address}: {error} (choose another with --listen or AUTH_LISTEN)")]
+    Listen { address: SocketAddr, error: io::Error },
+    #[error("the system refused a thread or an event queue: {0}")]
+    Runtime(#[from] io::Error),
+}
+
+pub(crate) fn listen(address: SocketAddr) -> Result<Listening, StartError> {
+    let open = || {
+        let socket = StdListener::bind(address)?;
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        Ok(Listening { socket, address })
+    };
+    open().map_err(|error| StartError::Listen { address, error })
+}
+
+/// Serves until a signal says stop, then lets what is in flight come to its end.
+pub(crate) fn run(listening: Listening, gateway: Gateway) -> Result<(), StartError> {
+    let (stop, stopped) = watch::channel(false);
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut workers = Vec::with_capacity(threads);
+    for index in 0..threads {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let socket = listening.socket.try_clone()?;
+        let (gateway, stopped) = (Arc::new(gateway.for_thread()), stopped.clone());
+        let worker = thread::Builder::new().name(format!("gateway-{index}"));
+        workers.push(worker.spawn(move || runtime.block_on(serve(socket, gateway, stopped)))?);
+    }
+    drop(listening);
+
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(stop_signal())?;
+    tracing::info!("stopping: no new connections, requests in flight may end within {} s", DRAIN_LIMIT.as_secs());
+    // The workers may all have ended already.
+    let _ = stop.send(true);
+    for worker in workers {
+        match worker.join() {
+            Ok(result) => result?,
+            Err(_) => tracing::error!("a thread of the gateway had failed"),
+        }
+    }
+    Ok(())
+}
+
+async fn serve(socket: StdListener, gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) -> io::Result<()> {
+    let listener = TcpListener::from_std(socket)?;
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.changed() => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => connection(stream, peer, &gateway, &graceful),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                // Out of descriptors, most likely: to try again at once would only burn the processor.
+                tracing::error!(%error, "cannot accept connections");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    if timeout(DRAIN_LIMIT, graceful.shutdown()).await.is_err() {
+        tracing::warn!("connections still open after {} s were cut", DRAIN_LIMIT.as_secs());
+    }
+    Ok(())
+}
+
+fn connection(stream: TcpStream, peer: SocketAddr, gateway: &Arc<Gateway>, graceful: &GracefulShutdown) {
+    // Answers are written whole; a socket that refuses the option is as good as closed.
+    let _ = stream.set_nodelay(true);
+    let peer: Arc<str> = peer.ip().to_canonical().to_string().into();
+    let began = Arc::new(AtomicBool::new(false));
+    let service = {
+        let (gateway, began) = (Arc::clone(gateway), Arc::clone(&began));
+        service_fn(move |request| {
+            began.store(true, Ordering::Relaxed);
+            let (gateway, peer) = (Arc::clone(&gateway), Arc::clone(&peer));
+            async move { Ok::<_, Infallible>(gateway.handle(request, &peer).await) }
+        })
+    };
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEAD);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_TIMEOUT).max_header_list_size(MAX_HEAD as u32);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    let connection = graceful.watch(connection);
+    tokio::spawn(async move {
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            // Which version of HTTP it is takes a few bytes to see, and nothing else limits the wait for them.
+            () = sleep(HEADER_TIMEOUT) => {
+                if !began.load(Ordering::Relaxed) {
+                    return;
+                }
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(error = ?error, "a connection ended");
+        }
+    });
+}
+
+/// The client gave up before it was accepted.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted)
+}
+
+#[cfg(unix)]
+async fn stop_signal() -> io::Result<()> {
+    let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn stop_signal() -> io::Result<()> {
+    signal::ctrl_c().await
+}

@@ -1,0 +1,50 @@
+//! What the platform saw of a request, as facts for the core.
+
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::{Facts, Scheme};
+
+#[wasm_bindgen(module = "/src/worker/platform.js")]
+extern "C" {
+    fn snapshot(request: &web_sys::Request) -> String;
+}
+
+/// Method, URL and headers of a request, copied out of JavaScript in one go: each crossing costs more than what it carries.
+pub(super) struct Snapshot(String);
+
+/// The header in which the platform says who connected. Clients cannot set it.
+const PEER: &str = "cf-connecting-ip";
+
+impl Snapshot {
+    pub(super) fn of(request: &web_sys::Request) -> Self {
+        Self(snapshot(request))
+    }
+
+    /// Nothing if the URL is not one.
+    pub(super) fn facts(&self) -> Option<Facts<'_>> {
+        let mut lines = self.0.splitn(3, '\n');
+        let (method, url) = (lines.next()?, lines.next()?);
+        let (scheme, rest) = url.split_once("://")?;
+        let (_, target) = rest.split_at_checked(rest.find(['/', '?', '#']).unwrap_or(rest.len()))?;
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let mut facts = Facts::new(method, path, query);
+        facts.scheme(if scheme == "https" { Scheme::Https } else { Scheme::Http });
+        for (name, value) in self.headers() {
+            if name.eq_ignore_ascii_case(PEER) {
+                facts.peer(value);
+            } else {
+                facts.header(name, value.as_bytes());
+            }
+        }
+        Some(facts)
+    }
+
+    /// Every header, with repeated ones joined by the platform.
+    pub(super) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut lines = self.0.split('\n').skip(2);
+        std::iter::from_fn(move || Some((lines.next()?, lines.next()?)))
+    }
+}

@@ -1,0 +1,17 @@
+//! Gives the gateway's own answers.
+
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::Answer;
+
+use super::fetch::lines;
+
+#[wasm_bindgen(module = "/src/worker/platform.js")]
+extern "C" {
+    fn respond(status: u16, headers: &str, body: Option<&str>) -> web_sys::Response;
+}
+
+pub(super) fn answer(answer: &Answer, method: &str) -> web_sys::Response {
+    let headers = lines(answer.headers().flat_map(|(name, value)| [name, value]));
+    respond(answer.status, &headers, (method != "HEAD").then_some(answer.body.as_ref()))
+}

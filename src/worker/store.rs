@@ -1,0 +1,66 @@
+//! Where the token is kept at the edge: a Secrets Store binding, else Workers KV.
+
+use std::cell::RefCell;
+
+use wasm_bindgen::JsValue;
+use worker::{Env, Error, SecretStore, console_error, console_log};
+
+use crate::{Fetched, Secret, StoreUnavailable, generate_token};
+
+use super::now;
+
+const SECRET: &str = "WORKER_AUTH_TOKEN";
+const NAMESPACE: &str = "AUTH_KV";
+const KEY: &str = "worker_auth_token";
+
+thread_local! {
+    /// The token that this isolate generated. KV remembers for a while that it had none, and two requests may find
+    /// that out at once: both must end with the same token.
+    static GENERATED: RefCell<Option<Secret>> = const { RefCell::new(None) };
+}
+
+/// Whether a binding is a secret of the Secrets Store, which is read when it is needed.
+pub(super) fn is_secrets_store(name: &str, value: &JsValue) -> bool {
+    name == SECRET && value.is_object()
+}
+
+pub(super) async fn read(env: &Env, may_generate: bool) -> Fetched {
+    let tokens = match stored(env).await {
+        Ok(None) if may_generate => generate(env).await,
+        other => other,
+    };
+    let tokens = tokens.map_err(|error| {
+        console_error!("The token store cannot be read: {}", error);
+        StoreUnavailable
+    });
+    Fetched { tokens, at: now() }
+}
+
+async fn stored(env: &Env) -> Result<Option<Secret>, Error> {
+    let value = match js_sys::Reflect::get(env, &JsValue::from_str(SECRET)) {
+        Ok(value) if is_secrets_store(SECRET, &value) => SecretStore::from(value).get().await?,
+        // Without the namespace there is no store, and so no token in it.
+        _ => match env.kv(NAMESPACE) {
+            Ok(namespace) => namespace.get(KEY).text().await?,
+            Err(_) => None,
+        },
+    };
+    Ok(value.filter(|value| !value.trim().is_empty()).map(Secret::new))
+}
+
+/// For developers: makes a token, saves it and shows it.
+async fn generate(env: &Env) -> Result<Option<Secret>, Error> {
+    let Ok(namespace) = env.kv(NAMESPACE) else { return Ok(None) };
+    let known = GENERATED.with_borrow(Clone::clone);
+    if known.is_some() {
+        return Ok(known);
+    }
+    let mut entropy = [0; 32];
+    getrandom::fill(&mut entropy).map_err(|error| Error::RustError(std::format!("no random bytes: {error}")))?;
+    let token = generate_token(entropy);
+    GENERATED.set(Some(token.clone()));
+    namespace.put(KEY, token.reveal())?.execute().await?;
+    let shown: &str = token.reveal();
+    console_log!("Generated a token and saved it to {}:\n\n   Authorization: Bearer {}\n", NAMESPACE, shown);
+    Ok(Some(token))
+}

@@ -1,0 +1,43 @@
+// Builds the Worker into build/worker/. `wrangler dev` and `wrangler deploy` call it; it does nothing twice.
+import { createHash } from "node:crypto";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+
+import { ROOT, WASM_TARGET, ensureBindgen, ensureWasmTarget, run, step } from "./setup.mjs";
+
+const OUT = path.join(ROOT, "build", "worker");
+const ENTRY = path.join(ROOT, "src", "worker", "entry.js");
+
+export function buildWorker() {
+  ensureWasmTarget();
+  const bindgen = ensureBindgen();
+  step("Compiling the Worker");
+  run("cargo", ["build", "--locked", "--lib", "--target", WASM_TARGET, "--profile", "edge", "--features", "worker"]);
+
+  const wasm = path.join(ROOT, "target", WASM_TARGET, "edge", "nodetool_edge_auth.wasm");
+  const made = createHash("sha256");
+  for (const source of [wasm, ENTRY, bindgen]) made.update(readFileSync(source));
+  const stamp = path.join(OUT, ".made-from");
+  const hash = made.digest("hex");
+  if (existsSync(stamp) && readFileSync(stamp, "utf8") === hash) return OUT;
+
+  // Made beside and moved into place, so that a running workerd never sees half of it.
+  const fresh = `${OUT}.${process.pid}`;
+  mkdirSync(fresh, { recursive: true });
+  run(bindgen, [
+    ...["--target", "web", "--no-typescript", "--experimental-reset-state-function"],
+    ...["--remove-name-section", "--remove-producers-section", "--out-name", "gateway", "--out-dir", fresh, wasm],
+  ]);
+  copyFileSync(ENTRY, path.join(fresh, "index.js"));
+  writeFileSync(path.join(fresh, ".made-from"), hash);
+  rmSync(OUT, { recursive: true, force: true });
+  renameSync(fresh, OUT);
+
+  const size = gzipSync(readFileSync(path.join(OUT, "gateway_bg.wasm"))).length + gzipSync(readFileSync(path.join(OUT, "gateway.js"))).length;
+  console.log(`The Worker is ${(size / 1024).toFixed(0)} KB gzip.`);
+  return OUT;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) buildWorker();

@@ -1,0 +1,61 @@
+// What a machine with rustup and Node still lacks, each piece fetched or built once. Every script here begins with it.
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const ROOT = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
+export const WASM_TARGET = "wasm32-unknown-unknown";
+
+/** Says what is being done, so that nobody wonders about a silent minute. */
+export function step(text) {
+  console.log(`\x1b[1m==> ${text}\x1b[0m`);
+}
+
+/** Runs a command in the project's folder and ends this script with its status if it fails. */
+export function run(command, args, options = {}) {
+  const result = spawnSync(command, args, { cwd: ROOT, stdio: "inherit", shell: process.platform === "win32", ...options });
+  if (result.error) fail(`${command} cannot be run (${result.error.code}). ${REMEDIES[command] ?? ""}`);
+  if (result.status !== 0) {
+    console.error(`\n${command} ${args.join(" ")}\nfailed with ${result.signal ?? `status ${result.status}`}`);
+    process.exit(result.status ?? 1);
+  }
+}
+
+export function fail(message) {
+  console.error(message);
+  process.exit(1);
+}
+
+const REMEDIES = {
+  cargo: "Install Rust from https://rustup.rs, then open a new terminal.",
+  rustup: "Install Rust from https://rustup.rs, then open a new terminal.",
+  npm: "npm comes with Node: https://nodejs.org.",
+};
+
+/** The compiler's support for WebAssembly. */
+export function ensureWasmTarget() {
+  const probe = spawnSync("rustc", ["--print", "target-libdir", "--target", WASM_TARGET], { cwd: ROOT, encoding: "utf8" });
+  if (probe.status === 0 && existsSync(probe.stdout.trim())) return;
+  step(`Adding the Rust target ${WASM_TARGET}`);
+  run("rustup", ["target", "add", WASM_TARGET]);
+}
+
+/** The npm packages that the lock file names: wrangler with workerd, Miniflare, ws. */
+export function ensureNodeModules() {
+  const stamp = path.join(ROOT, "node_modules", ".installed-from");
+  const wanted = createHash("sha256").update(readFileSync(path.join(ROOT, "package-lock.json"))).digest("hex");
+  if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return;
+  step("Installing npm packages (wrangler, workerd, Miniflare)");
+  run("npm", ["ci", "--no-audit", "--no-fund"]);
+  writeFileSync(stamp, wanted);
+}
+
+/** `wasm-bindgen` in the version of Cargo.lock; about a minute, once. Cargo knows when there is nothing to do. */
+export function ensureBindgen() {
+  const binary = path.join(ROOT, "target", "tool", process.platform === "win32" ? "bindgen.exe" : "bindgen");
+  if (!existsSync(binary)) step("Building wasm-bindgen (once, one to two minutes)");
+  run("cargo", ["build", "--quiet", "--locked", "--package", "wasm-bindgen-tools", "--profile", "tool"]);
+  return binary;
+}
