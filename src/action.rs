@@ -23,14 +23,12 @@ pub enum Action<'a> {
 
 impl<'a> Action<'a> {
     /// What follows from a verdict on these facts. `now` is shown by the built-in health answer.
-    pub fn of(verdict: &Verdict, policy: &'a Policy, facts: &Facts<'a>, now: UnixTime) -> Self {
+    pub fn of(verdict: &Verdict, policy: &Policy, facts: &Facts<'a>, now: UnixTime) -> Self {
         match verdict {
             Verdict::Refuse(reason) => Self::Respond(Answer::refusal(*reason)),
             Verdict::Pass(Pass { identity: Some(identity), to: Destination::Whoami }) => Self::Respond(Answer::whoami(identity)),
-            Verdict::Pass(pass) => match &policy.upstream {
-                Some(_) => Self::Forward(Forward::new(pass.identity, policy, facts)),
-                None => Self::Respond(Answer::built_in(pass.identity, facts, now)),
-            },
+            Verdict::Pass(pass) if policy.has_upstream => Self::Forward(Forward::new(pass.identity, policy, facts)),
+            Verdict::Pass(pass) => Self::Respond(Answer::built_in(pass.identity, facts, now)),
         }
     }
 }

@@ -62,6 +62,8 @@ mod verdict;
 
 #[cfg(all(feature = "js", target_arch = "wasm32"))]
 mod js;
+#[cfg(all(any(feature = "js", feature = "worker"), target_arch = "wasm32"))]
+mod web;
 #[cfg(all(feature = "worker", target_arch = "wasm32"))]
 mod worker;
 

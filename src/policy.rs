@@ -6,7 +6,6 @@ use crate::{
     credential::Credential,
     facts::{Facts, Field},
     path::{self, Areas},
-    settings::Upstream,
     token::Digest,
     verdict::{Destination, Identity, Pass, Reason, Verdict},
 };
@@ -54,7 +53,8 @@ pub struct Policy {
     pub(crate) admin_token: Option<Digest>,
     pub(crate) serves_terminal: bool,
     pub(crate) forwards_authorization: bool,
-    pub(crate) upstream: Option<Upstream>,
+    /// Whether somebody else serves what may pass. Otherwise the gateway answers with the caller's identity.
+    pub(crate) has_upstream: bool,
 }
 
 /// A request judged as far as can be without knowing the tokens.
@@ -74,6 +74,11 @@ impl Policy {
     /// How callers prove who they are.
     pub const fn provider(&self) -> Provider {
         self.provider
+    }
+
+    /// Whether any request is judged by a token.
+    pub const fn needs_token(&self) -> bool {
+        matches!(self.provider, Provider::Static | Provider::LocalByDefault)
     }
 
     /// The paths that need no credential for `GET` and `HEAD`.

@@ -230,6 +230,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         let mut warnings = Vec::new();
         let provider = self.provider(host, environment, listen, &mut warnings);
         let upstream = self.upstream(host);
+        let has_upstream = upstream.is_some() || host == Host::Embedded;
         Settings {
             token: self.token(),
             listen,
@@ -240,7 +241,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
             ),
             logs_json: self.choice("AUTH_LOG_FORMAT", "text", &[("text", false), ("json", true)]),
             proxy: ProxySettings {
-                upstream: upstream.clone(),
+                upstream,
                 connect_timeout: self.seconds("UPSTREAM_CONNECT_TIMEOUT", 5),
                 response_timeout: self.seconds("UPSTREAM_TIMEOUT", 300),
             },
@@ -251,7 +252,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                 admin_token: self.secret("ADMIN_TOKEN").map(|token| Digest::of(token.reveal().as_bytes())),
                 serves_terminal: self.boolean("NODETOOL_ENABLE_TERMINAL_WS") && environment != Environment::Production,
                 forwards_authorization: self.choice("AUTH_FORWARD_AUTHORIZATION", "keep", &[("keep", true), ("strip", false)]),
-                upstream,
+                has_upstream,
             },
             warnings,
         }

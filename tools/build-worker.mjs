@@ -3,7 +3,6 @@ import { createHash } from "node:crypto";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { gzipSync } from "node:zlib";
 
 import { ROOT, WASM_TARGET, ensureBindgen, ensureWasmTarget, run, step } from "./setup.mjs";
 
@@ -14,7 +13,7 @@ export function buildWorker() {
   ensureWasmTarget();
   const bindgen = ensureBindgen();
   step("Compiling the Worker");
-  run("cargo", ["build", "--locked", "--lib", "--target", WASM_TARGET, "--profile", "edge", "--features", "worker"]);
+  run("cargo", ["build", "--locked", "--package", "nodetool-edge-auth", "--lib", "--target", WASM_TARGET, "--profile", "edge", "--features", "worker"]);
 
   const wasm = path.join(ROOT, "target", WASM_TARGET, "edge", "nodetool_edge_auth.wasm");
   const made = createHash("sha256");
@@ -35,8 +34,6 @@ export function buildWorker() {
   rmSync(OUT, { recursive: true, force: true });
   renameSync(fresh, OUT);
 
-  const size = gzipSync(readFileSync(path.join(OUT, "gateway_bg.wasm"))).length + gzipSync(readFileSync(path.join(OUT, "gateway.js"))).length;
-  console.log(`The Worker is ${(size / 1024).toFixed(0)} KB gzip.`);
   return OUT;
 }
 

@@ -5,16 +5,12 @@ use worker::{console_error, wasm_bindgen_futures::JsFuture};
 
 use crate::{Answer, Facts, Forward, ProxySettings};
 
-use super::{request::Snapshot, respond};
+use crate::web::{self, request::Snapshot, respond};
 
-#[wasm_bindgen(module = "/src/worker/platform.js")]
+#[wasm_bindgen(module = "/src/web/platform.js")]
 extern "C" {
     fn forward(request: &web_sys::Request, url: &str, dropped: &str, set: &str, timeout: f64) -> js_sys::Promise;
 }
-
-/// Headers that the platform itself keeps right on both of its connections. To drop them here would lose the length
-/// of a body, or the WebSocket.
-const PLATFORM_OWNED: [&str; 4] = ["host", "connection", "content-length", "upgrade"];
 
 pub(super) async fn upstream(
     incoming: &web_sys::Request,
@@ -28,7 +24,7 @@ pub(super) async fn upstream(
     };
     let url = upstream.origin() + &facts.target();
     let timeout = proxy.response_timeout.unwrap_or(0) as f64 * 1000.0;
-    let outcome = JsFuture::from(forward(incoming, &url, &dropped(snapshot, plan), &set(plan), timeout)).await;
+    let outcome = JsFuture::from(forward(incoming, &url, &web::dropped(snapshot, plan), &web::set(plan), timeout)).await;
     match outcome.map(JsCast::dyn_into::<web_sys::Response>) {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => respond::answer(&Answer::upstream_timed_out(), facts.method()),
@@ -37,24 +33,4 @@ pub(super) async fn upstream(
             respond::answer(&Answer::upstream_unavailable(), facts.method())
         }
     }
-}
-
-fn dropped(snapshot: &Snapshot, plan: &Forward<'_>) -> String {
-    let names = snapshot.headers().map(|(name, _)| name).filter(|name| !plan.keeps(name) && !PLATFORM_OWNED.contains(name));
-    lines(names)
-}
-
-fn set(plan: &Forward<'_>) -> String {
-    lines(plan.sets().flat_map(|(name, value)| [name, value]))
-}
-
-pub(super) fn lines<'a>(items: impl Iterator<Item = &'a str>) -> String {
-    let mut lines = String::new();
-    for (index, item) in items.enumerate() {
-        if index > 0 {
-            lines.push('\n');
-        }
-        lines.push_str(item);
-    }
-    lines
 }

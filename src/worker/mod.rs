@@ -3,20 +3,16 @@
 //! Its twin is the native host, `native-host/src`: the files have the same names, and the parity test holds them together.
 
 mod fetch;
-mod request;
-mod respond;
 mod store;
 
 use std::{cell::RefCell, rc::Rc};
 
-use wasm_bindgen::JsValue;
 use worker::{Context, Env, console_error, console_log, console_warn, event};
 
 use crate::{
-    Action, Gate, Host, MISCONFIGURED, Outcome, ProxySettings, Reason, Settings, SettingsErrors, Tokens, UnixTime, Verdict,
-    begin, drive,
+    Action, Gate, Host, MISCONFIGURED, Outcome, ProxySettings, Reason, Settings, SettingsErrors, Tokens, Verdict, begin, drive,
+    web::{self, now, request::Snapshot, respond},
 };
-use request::Snapshot;
 
 /// What an isolate keeps between requests: settled data only, never anything pending.
 struct Loaded {
@@ -60,7 +56,11 @@ async fn fetch(incoming: web_sys::Request, env: Env, _context: Context) -> worke
 fn load(env: &Env) -> Result<Rc<Loaded>, ()> {
     LOADED.with_borrow_mut(|slot| {
         let loaded = slot.get_or_insert_with(|| {
-            let settings = Settings::parse(Host::Edge, |name| binding(env, name));
+            let settings =
+                Settings::parse(
+                    Host::Edge,
+                    |name| if store::is_secrets_store(env, name) { None } else { web::setting(env, name) },
+                );
             if let Err(errors) = &settings {
                 console_error!("Authentication is misconfigured, every request is answered with 500:\n{}", errors);
             }
@@ -101,26 +101,10 @@ fn learn(loaded: &Rc<Loaded>, learned: crate::Learned) {
     });
 }
 
-/// The value of a text, number or boolean binding. Any other kind becomes a text that no setting accepts.
-fn binding(env: &Env, name: &str) -> Option<String> {
-    let value = js_sys::Reflect::get(env, &JsValue::from_str(name)).ok()?;
-    if value.is_undefined() || value.is_null() || store::is_secrets_store(name, &value) {
-        return None;
-    }
-    let number = || value.as_f64().map(|number| number.to_string());
-    let boolean = || value.as_bool().map(|boolean| boolean.to_string());
-    Some(value.as_string().or_else(number).or_else(boolean).unwrap_or_else(|| "[object]".into()))
-}
-
 fn log_refusal(loaded: &Loaded, reason: Reason, method: &str, path: &str) {
     if reason == Reason::NoTokenConfigured {
         console_error!("No token is configured. Set one with: npx wrangler secret put WORKER_AUTH_TOKEN");
     } else if loaded.logs_refusals {
         console_log!("{}", format!("refused reason={} method={method} path={path:?}", reason.code()));
     }
-}
-
-fn now() -> UnixTime {
-    // Whole and positive: the clock of the platform. It stands still between I/O.
-    UnixTime::from_millis(js_sys::Date::now() as u64)
 }

@@ -7,7 +7,7 @@ use worker::{Env, Error, SecretStore, console_error, console_log};
 
 use crate::{Fetched, Secret, StoreUnavailable, generate_token};
 
-use super::now;
+use crate::web::now;
 
 const SECRET: &str = "WORKER_AUTH_TOKEN";
 const NAMESPACE: &str = "AUTH_KV";
@@ -20,8 +20,12 @@ thread_local! {
 }
 
 /// Whether a binding is a secret of the Secrets Store, which is read when it is needed.
-pub(super) fn is_secrets_store(name: &str, value: &JsValue) -> bool {
-    name == SECRET && value.is_object()
+pub(super) fn is_secrets_store(env: &Env, name: &str) -> bool {
+    name == SECRET && secret_binding(env).is_some()
+}
+
+fn secret_binding(env: &Env) -> Option<SecretStore> {
+    js_sys::Reflect::get(env, &JsValue::from_str(SECRET)).ok().filter(JsValue::is_object).map(SecretStore::from)
 }
 
 pub(super) async fn read(env: &Env, may_generate: bool) -> Fetched {
@@ -37,13 +41,11 @@ pub(super) async fn read(env: &Env, may_generate: bool) -> Fetched {
 }
 
 async fn stored(env: &Env) -> Result<Option<Secret>, Error> {
-    let value = match js_sys::Reflect::get(env, &JsValue::from_str(SECRET)) {
-        Ok(value) if is_secrets_store(SECRET, &value) => SecretStore::from(value).get().await?,
+    let value = match (secret_binding(env), env.kv(NAMESPACE)) {
+        (Some(secret), _) => secret.get().await?,
+        (None, Ok(namespace)) => namespace.get(KEY).text().await?,
         // Without the namespace there is no store, and so no token in it.
-        _ => match env.kv(NAMESPACE) {
-            Ok(namespace) => namespace.get(KEY).text().await?,
-            Err(_) => None,
-        },
+        (None, Err(_)) => None,
     };
     Ok(value.filter(|value| !value.trim().is_empty()).map(Secret::new))
 }

@@ -4,24 +4,24 @@ use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::{Facts, Scheme};
 
-#[wasm_bindgen(module = "/src/worker/platform.js")]
+#[wasm_bindgen(module = "/src/web/platform.js")]
 extern "C" {
     fn snapshot(request: &web_sys::Request) -> String;
 }
 
 /// Method, URL and headers of a request, copied out of JavaScript in one go: each crossing costs more than what it carries.
-pub(super) struct Snapshot(String);
+pub(crate) struct Snapshot(String);
 
 /// The header in which the platform says who connected. Clients cannot set it.
 const PEER: &str = "cf-connecting-ip";
 
 impl Snapshot {
-    pub(super) fn of(request: &web_sys::Request) -> Self {
+    pub(crate) fn of(request: &web_sys::Request) -> Self {
         Self(snapshot(request))
     }
 
     /// Nothing if the URL is not one.
-    pub(super) fn facts(&self) -> Option<Facts<'_>> {
+    pub(crate) fn facts(&self) -> Option<Facts<'_>> {
         let mut lines = self.0.splitn(3, '\n');
         let (method, url) = (lines.next()?, lines.next()?);
         let (scheme, rest) = url.split_once("://")?;
@@ -43,7 +43,7 @@ impl Snapshot {
     }
 
     /// Every header, with repeated ones joined by the platform.
-    pub(super) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut lines = self.0.split('\n').skip(2);
         std::iter::from_fn(move || Some((lines.next()?, lines.next()?)))
     }

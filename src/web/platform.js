@@ -15,6 +15,7 @@ export function snapshot(request) {
 
 /**
  * Sends a request on, its body streamed, and gives back the response as it came: a WebSocket would not survive a copy.
+ * A request that reached a Worker leaves redirects to the client, and its copy does so too.
  * @param {Request} request
  * @param {string} url
  * @param {string} dropped names, a line each
@@ -24,12 +25,8 @@ export function snapshot(request) {
  */
 export async function forward(request, url, dropped, set, timeout) {
   const outgoing = new Request(url, request);
-  const { headers } = outgoing;
-  if (dropped !== "") for (const name of dropped.split("\n")) headers.delete(name);
-  const lines = set.split("\n");
-  for (let at = 0; at + 1 < lines.length; at += 2) headers.set(lines[at], lines[at + 1]);
-  // The upstream's redirects are for the client to follow.
-  const answer = fetch(outgoing, { redirect: "manual" });
+  applyHeaders(outgoing.headers, dropped, set);
+  const answer = fetch(outgoing);
   if (timeout === 0) return answer;
   let timer;
   const expiry = new Promise((resolve) => {
@@ -52,4 +49,32 @@ export function respond(status, headers, body) {
   const pairs = [];
   for (let at = 0; at + 1 < lines.length; at += 2) pairs.push([lines[at], lines[at + 1]]);
   return new Response(body ?? null, { status, headers: pairs });
+}
+
+/**
+ * What an embedder is told. `headers` are those for the upstream, made of the client's.
+ * @param {Request} request
+ * @param {boolean} allowed
+ * @param {string | undefined} userId
+ * @param {string | undefined} tokenType
+ * @param {string | undefined} role
+ * @param {string} dropped names, a line each
+ * @param {string} set names and values, a line each
+ * @param {Response | undefined} response
+ */
+export function decision(request, allowed, userId, tokenType, role, dropped, set, response) {
+  const headers = new Headers(allowed ? request.headers : undefined);
+  applyHeaders(headers, dropped, set);
+  return { allowed, userId: userId ?? null, tokenType: tokenType ?? null, role: role ?? null, headers, response: response ?? null };
+}
+
+/**
+ * @param {Headers} headers
+ * @param {string} dropped names, a line each
+ * @param {string} set names and values, a line each
+ */
+function applyHeaders(headers, dropped, set) {
+  if (dropped !== "") for (const name of dropped.split("\n")) headers.delete(name);
+  const lines = set.split("\n");
+  for (let at = 0; at + 1 < lines.length; at += 2) headers.set(lines[at], lines[at + 1]);
 }

@@ -4,14 +4,14 @@ use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::Answer;
 
-use super::fetch::lines;
+use super::lines;
 
-#[wasm_bindgen(module = "/src/worker/platform.js")]
+#[wasm_bindgen(module = "/src/web/platform.js")]
 extern "C" {
     fn respond(status: u16, headers: &str, body: Option<&str>) -> web_sys::Response;
 }
 
-pub(super) fn answer(answer: &Answer, method: &str) -> web_sys::Response {
+pub(crate) fn answer(answer: &Answer, method: &str) -> web_sys::Response {
     let headers = lines(answer.headers().flat_map(|(name, value)| [name, value]));
     respond(answer.status, &headers, (method != "HEAD").then_some(answer.body.as_ref()))
 }

@@ -1,0 +1,54 @@
+//! Requests and responses of the Fetch standard, as the Worker and JavaScript embedders have them.
+//!
+//! Lists cross into JavaScript as one text with an item a line: each crossing costs more than what it carries, and no
+//! header holds a line feed.
+
+pub(crate) mod request;
+pub(crate) mod respond;
+
+use wasm_bindgen::JsValue;
+
+use crate::{Forward, UnixTime};
+use request::Snapshot;
+
+/// Headers that the platform itself keeps right on both of its connections. To drop them would lose the length of a
+/// body, or the WebSocket.
+const PLATFORM_OWNED: [&str; 4] = ["host", "connection", "content-length", "upgrade"];
+
+/// A setting as JavaScript has it: a text, number or boolean. Any other kind becomes a text that no setting accepts.
+pub(crate) fn setting(settings: &JsValue, name: &str) -> Option<String> {
+    let value = js_sys::Reflect::get(settings, &JsValue::from_str(name)).ok()?;
+    if value.is_undefined() || value.is_null() {
+        return None;
+    }
+    let number = || value.as_f64().map(|number| number.to_string());
+    let boolean = || value.as_bool().map(|boolean| boolean.to_string());
+    Some(value.as_string().or_else(number).or_else(boolean).unwrap_or_else(|| "[object]".to_owned()))
+}
+
+/// The clock of the platform. At the edge it stands still between I/O.
+pub(crate) fn now() -> UnixTime {
+    // Whole and positive.
+    UnixTime::from_millis(js_sys::Date::now() as u64)
+}
+
+/// The names of the headers that do not go on.
+pub(crate) fn dropped(snapshot: &Snapshot, plan: &Forward<'_>) -> String {
+    lines(snapshot.headers().map(|(name, _)| name).filter(|name| !plan.keeps(name) && !PLATFORM_OWNED.contains(name)))
+}
+
+/// The names and values of the headers that the gateway sets.
+pub(crate) fn set(plan: &Forward<'_>) -> String {
+    lines(plan.sets().flat_map(|(name, value)| [name, value]))
+}
+
+fn lines<'a>(items: impl Iterator<Item = &'a str>) -> String {
+    let mut lines = String::new();
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            lines.push('\n');
+        }
+        lines.push_str(item);
+    }
+    lines
+}

@@ -1,0 +1,122 @@
+// Starts and stops the two hosts of the gateway, with one interface for both.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { Log, LogLevel, Miniflare } from "miniflare";
+
+export const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
+export const NATIVE_BINARY = path.resolve(ROOT, process.env.NODETOOL_AUTH_BIN ?? "target/release/nodetool-auth");
+export const WORKER = path.join(ROOT, "build/worker");
+export const HOSTS = ["native", "edge"];
+
+export const TOKEN = "test-token-0123456789-abcdefgh";
+export const AUTHORIZATION = ["Authorization", `Bearer ${TOKEN}`];
+export const STATIC = { AUTH_PROVIDER: "static", WORKER_AUTH_TOKEN: TOKEN };
+
+for (const [what, where] of [["the native host", NATIVE_BINARY], ["the Worker", path.join(WORKER, "index.js")]]) {
+  if (!existsSync(where)) throw new Error(`${what} has not been built: ${path.relative(ROOT, where)} is missing`);
+}
+
+/**
+ * @param {"native" | "edge"} name
+ * @param {{settings?: Record<string, string>, store?: string | null}} options `store`: the raw value in KV, edge only
+ * @returns {Promise<Running>}
+ * @typedef {{name: string, port: number, url: string, log(): string, stop(): Promise<void>}} Running
+ */
+export function startHost(name, options = {}) {
+  return name === "native" ? startNative(options) : startEdge(options);
+}
+
+/** Runs the binary to its end, or until it listens. */
+export function spawnNative({ settings = {}, home = temporaryFolder(), args = ["serve"], umask } = {}) {
+  // Nothing of this process's environment may decide how the gateway behaves.
+  const env = { PATH: process.env.PATH, HOME: home, NODETOOL_CONFIG_PATH: path.join(home, "nodetool", "deployment.yaml"), ...settings };
+  const command = umask === undefined ? [NATIVE_BINARY, args] : ["/bin/sh", ["-c", `umask ${umask}; exec "$0" "$@"`, NATIVE_BINARY, ...args]];
+  const child = spawn(...command, { env, cwd: home, stdio: ["ignore", "pipe", "pipe"] });
+  const output = { stdout: "", stderr: "" };
+  for (const stream of ["stdout", "stderr"]) child[stream].setEncoding("utf8").on("data", (text) => (output[stream] += text));
+  const exited = once(child, "close").then(([code, signal]) => ({ code, signal, ...output }));
+  const listening = new Promise((resolve, reject) => {
+    child.stderr.on("data", () => {
+      const found = /listening on http:\/\/127\.0\.0\.1:(\d+)/.exec(output.stderr);
+      if (found) resolve(Number(found[1]));
+    });
+    exited.then(({ code, signal, stderr }) => reject(new Error(`the native host ended (${code ?? signal}):\n${stderr}`)));
+  });
+  // Whoever waits for the end only is not to be killed by it.
+  listening.catch(() => {});
+  return { child, home, config: env.NODETOOL_CONFIG_PATH, output, exited, listening };
+}
+
+export async function startNative({ settings, ...options } = {}) {
+  const running = spawnNative({ settings: { AUTH_LISTEN: "127.0.0.1:0", ...settings }, ...options });
+  const port = await running.listening;
+  return {
+    ...running,
+    name: "native",
+    port,
+    url: `http://127.0.0.1:${port}`,
+    pid: running.child.pid,
+    log: () => running.output.stderr,
+    async stop(signal = "SIGKILL") {
+      running.child.kill(signal);
+      const ended = await running.exited;
+      if (!options.home) rmSync(running.home, { recursive: true, force: true });
+      return ended;
+    },
+  };
+}
+
+const wranglerToml = readFileSync(path.join(ROOT, "wrangler.toml"), "utf8");
+const COMPATIBILITY_DATE = /^compatibility_date\s*=\s*"([^"]+)"/m.exec(wranglerToml)[1];
+const COMPATIBILITY_FLAGS = [...(/^compatibility_flags\s*=\s*\[([^\]]*)\]/m.exec(wranglerToml)?.[1] ?? "").matchAll(/"([^"]+)"/g)].map(([, flag]) => flag);
+
+export async function startEdge({ settings = {}, store } = {}) {
+  let log = "";
+  const gather = (stream) => stream.setEncoding("utf8").on("data", (text) => (log += text));
+  const miniflare = new Miniflare({
+    modules: true,
+    scriptPath: path.join(WORKER, "index.js"),
+    modulesRoot: WORKER,
+    modulesRules: [
+      { type: "ESModule", include: ["**/*.js"] },
+      { type: "CompiledWasm", include: ["**/*.wasm"] },
+    ],
+    compatibilityDate: COMPATIBILITY_DATE,
+    compatibilityFlags: COMPATIBILITY_FLAGS,
+    bindings: settings,
+    kvNamespaces: { AUTH_KV: "auth" },
+    // Straight to the Worker: in front of it Miniflare would put one of its own, which rewrites URLs.
+    unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }],
+    host: "127.0.0.1",
+    port: 0,
+    cf: false,
+    log: new Log(LogLevel.NONE),
+    handleRuntimeStdio(stdout, stderr) {
+      gather(stdout);
+      gather(stderr);
+    },
+  });
+  const url = await miniflare.unsafeGetDirectURL();
+  if (store != null) await (await miniflare.getKVNamespace("AUTH_KV")).put("worker_auth_token", store);
+  return {
+    name: "edge",
+    port: Number(url.port),
+    url: url.origin,
+    log: () => log,
+    kv: () => miniflare.getKVNamespace("AUTH_KV"),
+    stop: () => miniflare.dispose(),
+  };
+}
+
+export function temporaryFolder() {
+  return mkdtempSync(path.join(os.tmpdir(), "nodetool-auth-test-"));
+}
+
+export function writeFile(file, text, mode = 0o600) {
+  writeFileSync(file, text, { mode });
+  return file;
+}

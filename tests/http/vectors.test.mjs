@@ -1,0 +1,187 @@
+// Every vector over HTTP on both hosts: what is expected of each, and that both did the same.
+import assert from "node:assert/strict";
+import { readFileSync, readdirSync } from "node:fs";
+import test, { after, before } from "node:test";
+
+import { HOSTS, spawnNative, startHost } from "./support/hosts.mjs";
+import { ask, request } from "./support/raw.mjs";
+import { startUpstream } from "./support/upstream.mjs";
+
+const FOLDER = new URL("../vectors/", import.meta.url);
+const IDENTITY = ["x-user-id", "x-auth-token-type", "x-auth-role"];
+const OWN_HEADERS = ["content-type", "cache-control", "www-authenticate", "retry-after", "allow"];
+
+/** What each platform says in its own way: framing, connection, where the request came from. */
+const PLATFORM = /^(host|connection|keep-alive|transfer-encoding|content-length|accept-encoding|x-forwarded-.*|cf-.*|mf-.*)$/;
+
+const upstreams = {};
+before(async () => {
+  for (const host of HOSTS) upstreams[host] = await startUpstream();
+});
+after(async () => {
+  for (const host of HOSTS) await upstreams[host].stop();
+});
+
+for (const file of readdirSync(FOLDER).filter((name) => name.endsWith(".json"))) {
+  const cases = JSON.parse(readFileSync(new URL(file, FOLDER), "utf8"));
+  test(file, async () => {
+    const failures = file === "settings.json" ? await runSettings(cases) : await runRequests(cases);
+    assert.ok(failures.length === 0, `of ${cases.length} cases, these failed:\n${failures.join("\n")}`);
+  });
+}
+
+async function runRequests(cases) {
+  const failures = [];
+  for (const group of groupBy(cases, ({ settings, store }) => JSON.stringify([settings, store]))) {
+    const { settings, store } = group[0];
+    const wanted = HOSTS.filter((host) => group.some((vector) => hostsOf(vector).includes(host)));
+    const running = await Promise.all(wanted.map((host) => startHost(host, { settings: withUpstream(settings, host), store })));
+    try {
+      for (const vector of group) {
+        const hosts = running.filter(({ name }) => hostsOf(vector).includes(name));
+        const outcomes = await Promise.all(hosts.map((host) => run(vector, host).catch((error) => ({ host: host.name, error }))));
+        for (const outcome of outcomes) {
+          const failure = outcome.error ?? attempt(() => check(vector, outcome));
+          if (failure) failures.push(`${vector.name} [${outcome.host}]\n    ${failure.message.replaceAll("\n", "\n    ")}`);
+        }
+        const failure = outcomes.length === 2 && !outcomes.some(({ error }) => error) && attempt(() => checkParity(...outcomes));
+        if (failure && !vector.edge) failures.push(`${vector.name} [parity]\n    ${failure.message.replaceAll("\n", "\n    ")}`);
+      }
+    } finally {
+      await Promise.all(running.map((host) => host.stop()));
+    }
+  }
+  return failures;
+}
+
+async function run(vector, host) {
+  const upstream = upstreams[host.name];
+  upstream.take();
+  const { method, target, headers = [], body } = vector.request;
+  const named = headers.some(([name]) => name.toLowerCase() === "host");
+  const hostHeader = headers.find(([name]) => name.toLowerCase() === "host")?.[1] ?? `127.0.0.1:${host.port}`;
+  const all = named ? headers : [["Host", hostHeader], ...headers];
+  const answer = await ask(host.port, request({ method, target, headers: all, body }), { head: method === "HEAD" });
+  const received = await Promise.all(upstream.take().map(async (entry) => ({ ...entry, body: await entry.body })));
+  return { host: host.name, answer, received, hostHeader };
+}
+
+function check(vector, { host, answer, received, hostHeader }) {
+  const expect = (host === "edge" && vector.edge) || vector.expect;
+  if (expect.forward) {
+    const shown = received.length === 1 ? "" : `; the gateway answered ${answer.status} ${answer.body}`;
+    assert.equal(received.length, 1, `the upstream got ${received.length} requests${shown}`);
+    assert.ok(answer.status === 200 || answer.status === 201, `status ${answer.status}`);
+    checkReceived(vector, expect.forward, received[0], { host, hostHeader });
+    return;
+  }
+  assert.deepEqual(received.map(({ method, target }) => `${method} ${target}`), [], "the upstream got a request");
+  assert.equal(answer.status, expect.status, `status (body: ${answer.body})`);
+  const headers = { "content-type": "application/json", "cache-control": "no-store", ...expect.headers };
+  for (const name of OWN_HEADERS) assert.equal(answer.header(name), headers[name], name);
+  if (vector.request.method === "HEAD") assert.equal(answer.body.length, 0, "HEAD has no body");
+  else assert.deepEqual(bodyOf(answer), expect.json, "body");
+}
+
+function bodyOf(answer) {
+  const body = JSON.parse(answer.body.toString());
+  if (typeof body.timestamp === "string" && !Number.isNaN(Date.parse(body.timestamp)) && /^\d{4}-.*Z$/.test(body.timestamp)) {
+    body.timestamp = "$timestamp";
+  }
+  return body;
+}
+
+function checkReceived(vector, expected, received, { host, hostHeader }) {
+  const { method, target, headers = [], body = "" } = vector.request;
+  assert.equal(`${received.method} ${received.target}`, `${method} ${target}`, "what was judged is what goes on");
+  assert.equal(received.body.toString("latin1"), Buffer.from(body).toString("latin1"), "body");
+
+  // Any header that somebody could read as an identity is one of ours.
+  const identity = received.headers.filter(([name]) => IDENTITY.includes(name.replaceAll("_", "-")));
+  const own = Object.entries(expected.set).filter(([name]) => IDENTITY.includes(name));
+  assert.deepEqual(identity.sort(), own.sort(), "identity");
+
+  const values = (name) => received.headers.filter(([other]) => other === name).map(([, value]) => value);
+  for (const [name, value] of Object.entries(expected.set)) {
+    // Where a request comes from, the edge is told by its platform; in a test that may be nothing at all.
+    if (value === "$peer" && host === "edge" && values(name).length === 0) continue;
+    assert.deepEqual(values(name), [{ $peer: "127.0.0.1", $host: hostHeader }[value] ?? value], name);
+  }
+  for (const [name, value] of Object.entries(expected.kept ?? {})) assert.deepEqual(values(name), [value], `${name} is kept`);
+  for (const dropped of expected.dropped ?? []) {
+    const sent = headers.filter(([name]) => name.toLowerCase() === dropped.toLowerCase()).map(([, value]) => value);
+    const leaked = values(dropped.toLowerCase()).filter((value) => sent.includes(value));
+    assert.deepEqual(leaked, [], `${dropped} is dropped`);
+  }
+  const upstreamHost = values("host");
+  assert.ok(upstreamHost.length === 1 && upstreamHost[0].startsWith("127.0.0.1:") && upstreamHost[0] !== hostHeader, `Host is ${upstreamHost}`);
+}
+
+function checkParity(one, other) {
+  const shownAnswer = ({ answer }) => ({
+    status: answer.status,
+    headers: OWN_HEADERS.map((name) => [name, answer.header(name)]),
+    body: answer.body.length > 0 ? bodyOf(answer) : "",
+  });
+  assert.deepEqual(shownAnswer(one), shownAnswer(other), "both hosts answer alike");
+  const shownRequest = ({ received }) =>
+    received.map(({ method, target, headers, body }) => ({
+      line: `${method} ${target}`,
+      headers: headers.filter(([name]) => !PLATFORM.test(name)).sort(),
+      body: body.toString("latin1"),
+    }));
+  assert.deepEqual(shownRequest(one), shownRequest(other), "the upstream gets the same from both hosts");
+}
+
+/** Wrong settings: the binary names each of them and ends with 78, the Worker answers 500 to everything. */
+async function runSettings(cases) {
+  const failures = [];
+  for (const { name, host, settings, errors } of cases.filter((vector) => vector.errors.length > 0)) {
+    // An environment variable cannot hold a NUL byte.
+    if (Object.values(settings).some((value) => value.includes("\0"))) continue;
+    const failure = await (host === "native" ? refusesToStart(settings, errors) : answersNothing(settings)).then(() => null, (error) => error);
+    if (failure) failures.push(`${name} [${host}]\n    ${failure.message.replaceAll("\n", "\n    ")}`);
+  }
+  return failures;
+}
+
+async function refusesToStart(settings, errors) {
+  const running = spawnNative({ settings: { AUTH_LISTEN: "127.0.0.1:0", ...settings } });
+  running.listening.then(() => running.child.kill(), () => {});
+  const { code, stderr } = await running.exited;
+  assert.equal(code, 78, `exit status; standard error: ${stderr}`);
+  for (const name of errors) assert.match(stderr, new RegExp(`^${name}: `, "m"));
+}
+
+async function answersNothing(settings) {
+  const host = await startHost("edge", { settings });
+  try {
+    for (const target of ["/v1/models", "/health", "/v1%00"]) {
+      const answer = await ask(host.port, request({ target, headers: [["Host", "x"]] }));
+      assert.deepEqual([answer.status, answer.body.toString()], [500, '{"detail":"Authentication is misconfigured"}'], target);
+      assert.deepEqual([answer.header("content-type"), answer.header("cache-control")], ["application/json", "no-store"], target);
+    }
+  } finally {
+    await host.stop();
+  }
+}
+
+const hostsOf = ({ hosts = HOSTS }) => hosts;
+
+const withUpstream = (settings, host) =>
+  settings.UPSTREAM_URL === "http://upstream.test" ? { ...settings, UPSTREAM_URL: upstreams[host].url } : settings;
+
+function groupBy(items, key) {
+  const groups = new Map();
+  for (const item of items) groups.set(key(item), [...(groups.get(key(item)) ?? []), item]);
+  return groups.values();
+}
+
+function attempt(run) {
+  try {
+    run();
+    return null;
+  } catch (error) {
+    return error;
+  }
+}

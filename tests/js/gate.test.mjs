@@ -1,0 +1,50 @@
+// The JavaScript surface, as an embedder uses it.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import test from "node:test";
+
+import { Gate, generateToken, initSync, maskToken } from "../../build/js/gate.js";
+
+initSync({ module: readFileSync(new URL("../../build/js/gate_bg.wasm", import.meta.url)) });
+
+const TOKEN = "test-token-0123456789-abcdefgh";
+const SETTINGS = { AUTH_PROVIDER: "static", WORKER_AUTH_TOKEN: TOKEN };
+
+test("a request with the token passes, with its identity for the upstream", async () => {
+  const request = new Request("http://gateway.test/v1/models", {
+    headers: { Authorization: `Bearer ${TOKEN}`, "X-User-Id": "99", "x_user_id": "98", "X-Kept": "yes" },
+  });
+  const decision = await new Gate(SETTINGS).check(request);
+  assert.equal(decision.allowed, true);
+  assert.deepEqual([decision.userId, decision.tokenType, decision.role, decision.response], ["1", "static", null, null]);
+  assert.equal(decision.headers.get("x-user-id"), "1");
+  assert.equal(decision.headers.get("x_user_id"), null);
+  assert.equal(decision.headers.get("x-kept"), "yes");
+});
+
+test("a refusal comes as a response to return", async () => {
+  const { allowed, userId, response } = await new Gate(SETTINGS).check(new Request("http://gateway.test/v1/models"));
+  assert.deepEqual([allowed, userId, response.status], [false, null, 401]);
+  assert.equal(response.headers.get("www-authenticate"), "Bearer");
+  assert.deepEqual(await response.json(), { detail: "Authorization header required. Use 'Authorization: Bearer YOUR_TOKEN'" });
+});
+
+test("public paths pass without an identity, and without one that the client claims", async () => {
+  const request = new Request("http://gateway.test/health", { headers: { "x-user-id": "1" } });
+  const { allowed, userId, headers, response } = await new Gate(SETTINGS).check(request);
+  assert.deepEqual([allowed, userId, response, headers.get("x-user-id")], [true, null, null, null]);
+});
+
+test("wrong settings throw one error that names each", () => {
+  assert.throws(() => new Gate({ AUTH_PROVIDER: "basic", ENV: "moon" }), /ENV: .*\n.*AUTH_PROVIDER: /);
+  assert.throws(() => new Gate({ AUTH_PROVIDER: "static" }), /WORKER_AUTH_TOKEN/);
+  assert.throws(() => new Gate({}), /WORKER_AUTH_TOKEN/, "an embedder without settings is closed, not open");
+});
+
+test("tokens are made and masked", () => {
+  const token = generateToken();
+  assert.match(token, /^[\w-]{43}$/);
+  assert.notEqual(token, generateToken());
+  assert.equal(maskToken("abcdefgh-0123456789-wxyz"), "abcdefgh...wxyz");
+  assert.equal(maskToken("short"), "***");
+});

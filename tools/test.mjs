@@ -1,0 +1,79 @@
+// `npm test`: sets up what is missing and runs every test on the real thing. `npm test -- --help` names the parts.
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import path from "node:path";
+
+import { buildWorker } from "./build-worker.mjs";
+import { ROOT, WASM_TARGET, ensureBindgen, ensureNodeModules, ensureWasmTarget, fail, run, step } from "./setup.mjs";
+
+const PARTS = {
+  rust: ["The core and the native host (cargo test)", testRust],
+  wasm: ["The core in WebAssembly (wasm-bindgen-test, in Node)", testWasm],
+  js: ["The JavaScript surface (in Node)", testJs],
+  http: ["Both hosts over HTTP: vectors, attacks, streaming, clients", testHttp],
+};
+
+function testRust() {
+  run("cargo", ["test", "--locked", "--workspace", "--exclude", "wasm-bindgen-tools"]);
+}
+
+function testWasm() {
+  ensureWasmTarget();
+  const runner = ensureBindgen().replace(/bindgen(\.exe)?$/, "wasm-bindgen-test-runner$1");
+  const env = { ...process.env, CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER: runner };
+  run("cargo", ["test", "--locked", "--package", "nodetool-edge-auth", "--target", WASM_TARGET, "--test", "vectors"], { env });
+}
+
+function testJs() {
+  ensureWasmTarget();
+  const bindgen = ensureBindgen();
+  run("cargo", ["build", "--locked", "--package", "nodetool-edge-auth", "--lib", "--target", WASM_TARGET, "--features", "js"]);
+  const wasm = path.join(ROOT, "target", WASM_TARGET, "debug", "nodetool_edge_auth.wasm");
+  run(bindgen, ["--target", "web", "--out-name", "gate", "--out-dir", path.join(ROOT, "build", "js"), wasm]);
+  run(process.execPath, ["--test", ...testsIn("tests/js")]);
+}
+
+function testHttp() {
+  ensureNodeModules();
+  buildWorker();
+  step("Compiling the native host");
+  run("cargo", ["build", "--locked", "--release", "--package", "nodetool-auth"]);
+  const env = { ...process.env, NODETOOL_TEST_PYTHON: ensurePython() };
+  // One file at a time: each starts servers of its own, and some measure memory.
+  run(process.execPath, ["--test", "--test-concurrency=1", ...testsIn("tests/http")], { env });
+}
+
+/** A Python with the `openai` client, in a folder of its own. */
+function ensurePython() {
+  const venv = path.join(ROOT, "target", "venv");
+  const python = process.platform === "win32" ? path.join(venv, "Scripts", "python.exe") : path.join(venv, "bin", "python");
+  const works = () => existsSync(python) && spawnSync(python, ["-c", "import openai"]).status === 0;
+  if (works()) return python;
+  step("Installing the OpenAI client for Python into target/venv");
+  const found = ["python3", "python"].find((name) => spawnSync(name, ["-c", "import venv, ensurepip"]).status === 0);
+  if (!found) fail("The tests drive the OpenAI client for Python, and no Python 3 with venv was found. Install it (Debian: apt-get install python3-venv), or leave this part out: npm test -- rust wasm js");
+  run(found, ["-m", "venv", "--clear", venv]);
+  run(python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", "tests/clients/requirements.txt"]);
+  return python;
+}
+
+function testsIn(folder) {
+  const files = readdirSync(path.join(ROOT, folder)).filter((name) => name.endsWith(".test.mjs"));
+  return files.map((name) => `${folder}/${name}`);
+}
+
+const asked = process.argv.slice(2);
+if (asked.includes("--help")) {
+  console.log("npm test [-- PART...]   all parts, or those named:");
+  for (const [name, [text]] of Object.entries(PARTS)) console.log(`  ${name.padEnd(6)} ${text}`);
+  process.exit(0);
+}
+const unknown = asked.filter((name) => !(name in PARTS));
+if (unknown.length > 0) fail(`There is no part ${unknown.join(", ")}. The parts are ${Object.keys(PARTS).join(", ")}.`);
+
+for (const [name, [text, test]] of Object.entries(PARTS)) {
+  if (asked.length > 0 && !asked.includes(name)) continue;
+  step(text);
+  test();
+}
+step("All tests passed.");
