@@ -30,7 +30,6 @@ export interface Decision {
 
 #[wasm_bindgen(module = "/src/web/platform.js")]
 extern "C" {
-    #[expect(clippy::too_many_arguments, reason = "one crossing for all of it")]
     fn decision(
         request: &web_sys::Request,
         allowed: bool,

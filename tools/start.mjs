@@ -26,6 +26,7 @@ wrangler.stdout.on("data", async function ready(text) {
   // The first request that needs a token is what makes one.
   await fetch(new URL("/.auth/whoami", url)).catch(() => {});
   step(`Try it:  curl -i ${url}/health   and   curl -i -H "Authorization: Bearer TOKEN" ${url}/v1/models`);
+  console.log("The token is shown where it was just made. Later: npx wrangler kv key get --local --binding AUTH_KV worker_auth_token");
 });
 wrangler.on("exit", (code) => process.exit(code ?? 1));
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => wrangler.kill(signal));

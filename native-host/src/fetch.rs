@@ -75,8 +75,10 @@ impl Fetch {
         }
     }
 
-    pub(crate) async fn upstream(&self, mut parts: Parts, body: Incoming, plan: Plan) -> Response<ResponseBody> {
-        let client = plan.is_websocket.then(|| parts.extensions.remove()).flatten();
+    pub(crate) async fn upstream(&self, mut parts: Parts, body: Incoming, mut plan: Plan) -> Response<ResponseBody> {
+        let client = parts.extensions.remove().filter(|_| plan.is_websocket);
+        // hyper knows of no upgrade that `Connection` does not announce.
+        plan.is_websocket = client.is_some();
         plan.apply(&mut parts.headers, &self.authority);
         let (body, progress) = RequestBody::new(body);
         let mut outgoing = Request::new(body);
