@@ -98,8 +98,8 @@ try {
   }
   report();
 } finally {
-  for (const child of running) child.kill("SIGKILL");
-  spawnSync("pkill", ["-f", folder]);
+  // Not killed outright: nginx would leave its worker behind.
+  for (const child of running) child.kill("SIGTERM");
   rmSync(folder, { recursive: true, force: true });
 }
 

@@ -2,6 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
     body::Incoming,
@@ -126,16 +127,18 @@ impl Fetch {
 
     fn answer(&self, response: Response<Incoming>, lease: Lease, client: Option<upgrade::OnUpgrade>) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
+        // HTTP/1.0 upstreams are answered for in our own version.
+        parts.version = Version::HTTP_11;
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(client), Some(upstream)) = (client, parts.extensions.remove()) else {
                 tracing::warn!("the upstream switched protocols without being asked");
                 return respond::answer(Answer::upstream_unavailable());
             };
+            // The connection belongs to the tunnel from here on, and never goes back to the pool.
             tunnels::tunnel(client, upstream);
-        } else {
-            drop_hop_by_hop(&mut parts.headers);
+            return Response::from_parts(parts, ResponseBody::own(Bytes::new()));
         }
-        parts.version = Version::HTTP_11;
+        drop_hop_by_hop(&mut parts.headers);
         Response::from_parts(parts, ResponseBody::upstream(body, lease))
     }
 }

@@ -6,7 +6,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import http from "node:http";
 import net from "node:net";
 import { Readable } from "node:stream";
-import test, { after, before, describe } from "node:test";
+import { after, before, describe, test as nodeTest } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
 import { WebSocket } from "ws";
@@ -15,6 +15,8 @@ import { AUTHORIZATION, HOSTS, STATIC, TOKEN, startHost } from "./support/hosts.
 import { ask, request } from "./support/raw.mjs";
 import { blocks, deadPort, digestOf, startUpstream } from "./support/upstream.mjs";
 
+/** What waits for ever has failed. */
+const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
 const headers = Object.fromEntries([AUTHORIZATION]);
 const MIB = 1024 * 1024;
 const BIG = 50 * MIB;
