@@ -8,7 +8,7 @@ use crate::store::Found;
 
 pub(crate) struct Banner<'a> {
     pub(crate) policy: &'a Policy,
-    pub(crate) found: &'a Found,
+    pub(crate) found: Option<&'a Found>,
     /// Whether the full token may be seen where this is printed.
     pub(crate) shows_token: bool,
 }
@@ -26,11 +26,15 @@ impl Banner<'_> {
             Provider::None | Provider::Local => ("🔓 Status: DISABLED (all requests pass without authentication)", "nothing"),
         };
         writeln!(out, "{status}")?;
-        if let Some(token) = &self.found.token {
+        let token = self.found.and_then(|found| found.token.as_ref());
+        if let Some(token) = token {
             writeln!(out, "🔑 Token: {}", mask_token(token.reveal()))?;
         }
-        writeln!(out, "📍 Source: {}\n", self.found.source)?;
-        if let (Some(token), true) = (&self.found.token, self.shows_token) {
+        if let Some(found) = self.found {
+            writeln!(out, "📍 Source: {}", found.source)?;
+        }
+        writeln!(out)?;
+        if let (Some(token), true) = (token, self.shows_token) {
             writeln!(out, "   Authorization: Bearer {}\n", token.reveal())?;
         }
         let public: Vec<&str> = self.policy.public_paths().collect();

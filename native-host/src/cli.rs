@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::{Arg, ArgMatches, Command};
-use nodetool_edge_auth::{Gate, Host, SETTINGS, Settings, SettingsErrors, Tokens};
+use nodetool_edge_auth::{Gate, Host, Provider, SETTINGS, Settings, SettingsErrors, Tokens};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::time::SystemTime;
 
@@ -25,7 +25,14 @@ const EXIT_MISCONFIGURED: u8 = 78;
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
-    let matches = command().get_matches();
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(answer) => {
+            // Help and version go to standard output and are no failure.
+            let _ = answer.print();
+            return if answer.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
     let arguments = matches.subcommand_matches("serve").unwrap_or(&matches);
     match serve(arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -60,13 +67,15 @@ fn serve(arguments: &ArgMatches) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
 
-    let found = match &settings.token {
-        Some(token) => Found::in_environment(token.clone()),
-        None => store::find_or_generate(&config_path(&values)?)?,
+    let found = match (&settings.token, settings.policy.provider()) {
+        (Some(token), _) => Some(Found::in_environment(token.clone())),
+        // Nobody will ever be asked for a token.
+        (None, Provider::None) => None,
+        (None, _) => Some(store::find_or_generate(&config_path(&values)?)?),
     };
-    let tokens = tokens(&found)?;
+    let tokens = found.as_ref().map_or(Ok(Tokens::default()), tokens)?;
     let listening = server::listen(settings.listen)?;
-    let banner = Banner { policy: &settings.policy, found: &found, shows_token: shows_token(&found) };
+    let banner = Banner { policy: &settings.policy, found: found.as_ref(), shows_token: found.as_ref().is_some_and(shows_token) };
     // Nobody to read it is no reason not to serve.
     let _ = banner.print(&mut io::stdout().lock());
 
