@@ -239,7 +239,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                 "info",
                 &[("error", "error"), ("warn", "warn"), ("info", "info"), ("debug", "debug"), ("trace", "trace")],
             ),
-            logs_json: self.choice("AUTH_LOG_FORMAT", "text", &[("text", false), ("json", true)]),
+            logs_json: self.choice("AUTH_LOG_FORMAT", false, &[("text", false), ("json", true)]),
             proxy: ProxySettings {
                 upstream,
                 connect_timeout: self.seconds("UPSTREAM_CONNECT_TIMEOUT", 5),
@@ -251,7 +251,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                 public_paths: self.public_paths(),
                 admin_token: self.secret("ADMIN_TOKEN").map(|token| Digest::of(token.reveal().as_bytes())),
                 serves_terminal: self.boolean("NODETOOL_ENABLE_TERMINAL_WS") && environment != Environment::Production,
-                forwards_authorization: self.choice("AUTH_FORWARD_AUTHORIZATION", "keep", &[("keep", true), ("strip", false)]),
+                forwards_authorization: self.choice("AUTH_FORWARD_AUTHORIZATION", true, &[("keep", true), ("strip", false)]),
                 has_upstream,
             },
             warnings,
@@ -259,7 +259,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
     }
 
     fn environment(&mut self, host: Host) -> Environment {
-        let default = if host == Host::Native { "development" } else { "production" };
+        let default = if host == Host::Native { Environment::Development } else { Environment::Production };
         self.choice(
             "ENV",
             default,
@@ -273,15 +273,6 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
     }
 
     fn provider(&mut self, host: Host, environment: Environment, listen: SocketAddr, warnings: &mut Vec<String>) -> Provider {
-        let is_loopback = host != Host::Native || listen.ip().to_canonical().is_loopback();
-        if self.text("AUTH_PROVIDER").is_none() {
-            return if environment.is_for_developers() && is_loopback { Provider::LocalByDefault } else { Provider::Static };
-        }
-        let provider = self.choice(
-            "AUTH_PROVIDER",
-            "static",
-            &[("none", Provider::None), ("local", Provider::Local), ("static", Provider::Static)],
-        );
         let insecure = match self.text("AUTH_ALLOW_INSECURE").as_deref() {
             None => false,
             Some("1") => true,
@@ -290,6 +281,15 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                 false
             }
         };
+        let is_loopback = host != Host::Native || listen.ip().to_canonical().is_loopback();
+        if self.text("AUTH_PROVIDER").is_none() {
+            return if environment.is_for_developers() && is_loopback { Provider::LocalByDefault } else { Provider::Static };
+        }
+        let provider = self.choice(
+            "AUTH_PROVIDER",
+            Provider::Static,
+            &[("none", Provider::None), ("local", Provider::Local), ("static", Provider::Static)],
+        );
         if provider != Provider::Static {
             if environment == Environment::Production && !insecure {
                 self.wrong(
@@ -395,18 +395,15 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         }
     }
 
-    fn choice<T>(&mut self, name: &'static str, default: &str, choices: &[(&'static str, T)]) -> T
-    where
-        T: Copy,
-    {
-        let text = self.text(name).unwrap_or_else(|| default.to_owned());
-        let found = choices.iter().find(|(choice, _)| *choice == text);
-        if found.is_none() {
-            let known: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
-            self.wrong(name, &format!("`{}` is none of {}", text.escape_debug(), known.join(", ")));
+    /// One of a few words. Without a value, and after an error, it is `default`.
+    fn choice<T: Copy>(&mut self, name: &'static str, default: T, choices: &[(&'static str, T)]) -> T {
+        let Some(text) = self.text(name) else { return default };
+        if let Some((_, choice)) = choices.iter().find(|(choice, _)| *choice == text) {
+            return *choice;
         }
-        #[expect(clippy::indexing_slicing, reason = "no list of choices is empty, and the value is not used after an error")]
-        found.unwrap_or(&choices[0]).1
+        let known: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
+        self.wrong(name, &format!("`{}` is none of {}", text.escape_debug(), known.join(", ")));
+        default
     }
 
     fn list(&self, name: &'static str) -> Vec<String> {
