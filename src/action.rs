@@ -1,12 +1,11 @@
 //! From a verdict to what its host does: answer, or forward with these headers.
 
 use alloc::{borrow::Cow, format, string::String};
-use core::iter;
 
 use serde::Serialize;
 
 use crate::{
-    facts::{Facts, Scheme},
+    facts::{Facts, Scheme, is_spelling_of},
     policy::{ALWAYS_PUBLIC, Policy},
     time::UnixTime,
     verdict::{Destination, Identity, Pass, Reason, Verdict},
@@ -76,7 +75,9 @@ impl Answer {
         const CHALLENGE: &str = "www-authenticate";
         match reason {
             Reason::MalformedRequest => Self::new(400, r#"{"detail":"Malformed request"}"#),
-            Reason::ForbiddenMethod => Self::new(405, r#"{"detail":"Method Not Allowed"}"#),
+            Reason::ForbiddenMethod => {
+                Self::new(405, r#"{"detail":"Method Not Allowed"}"#).with("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+            }
             Reason::NoCredential => {
                 Self::new(401, r#"{"detail":"Authorization header required. Use 'Authorization: Bearer YOUR_TOKEN'"}"#)
                     .with(CHALLENGE, "Bearer")
@@ -180,17 +181,17 @@ impl<'a> Forward<'a> {
     }
 
     /// Whether a header that the client sent goes on to the upstream. A name counts in every spelling that some
-    /// server reads as the same: case, and `_` for `-`.
+    /// server reads as the same: in any case, and with `_` or another sign for `-`.
     ///
     /// `Content-Length` and `Transfer-Encoding` are not kept, because whoever sends the body frames it anew.
     pub fn keeps(&self, name: &str) -> bool {
         if self.connection.iter().any(|value| is_listed(value, name)) {
             return false;
         }
-        if is_same(name, "authorization") {
+        if is_spelling_of(name, "authorization") {
             return self.keeps_authorization;
         }
-        let is_override = || self.identity.is_none() && METHOD_OVERRIDES.iter().any(|known| is_same(name, known));
+        let is_override = || self.identity.is_none() && METHOD_OVERRIDES.iter().any(|known| is_spelling_of(name, known));
         !(is_dropped(name) || is_override())
     }
 
@@ -218,7 +219,7 @@ fn is_dropped(name: &str) -> bool {
     // By the first letter: most headers of a request are none of these.
     let candidates: &[&str] = match name.as_bytes().first().map(u8::to_ascii_lowercase) {
         Some(b'x') => {
-            if name.get(..12).is_some_and(|start| is_same(start, "x-forwarded-")) {
+            if name.get(..12).is_some_and(|start| is_spelling_of(start, "x-forwarded-")) {
                 return true;
             }
             &[
@@ -243,15 +244,7 @@ fn is_dropped(name: &str) -> bool {
         Some(b'u') => &["upgrade"],
         _ => &[],
     };
-    candidates.iter().any(|candidate| is_same(name, candidate))
-}
-
-fn is_same(name: &str, expected: &str) -> bool {
-    name.len() == expected.len()
-        && iter::zip(name.bytes(), expected.bytes()).all(|(byte, expected)| match byte {
-            b'_' => expected == b'-',
-            _ => byte.eq_ignore_ascii_case(&expected),
-        })
+    candidates.iter().any(|candidate| is_spelling_of(name, candidate))
 }
 
 fn is_listed(connection: &[u8], name: &str) -> bool {

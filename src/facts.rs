@@ -1,6 +1,7 @@
 //! What a host saw of one request, and nothing that it concluded.
 
 use alloc::vec::Vec;
+use core::{iter, net::IpAddr};
 
 /// The scheme that the client spoke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,12 @@ pub struct Facts<'a> {
     pub(crate) admin_token: Field<'a>,
     pub(crate) origin: Field<'a>,
     pub(crate) preflight_method: Field<'a>,
+    pub(crate) referer: Field<'a>,
     pub(crate) upgrade: Field<'a>,
+    /// Whether `Connection` announces the upgrade.
+    announces_upgrade: bool,
+    /// Whether anything follows the headers.
+    pub(crate) has_body: bool,
     pub(crate) cross_site: bool,
     /// Whether any header says that somebody forwarded this request.
     pub(crate) forwarded: bool,
@@ -89,7 +95,10 @@ impl<'a> Facts<'a> {
             admin_token: Field::Absent,
             origin: Field::Absent,
             preflight_method: Field::Absent,
+            referer: Field::Absent,
             upgrade: Field::Absent,
+            announces_upgrade: false,
+            has_body: false,
             cross_site: false,
             forwarded: false,
             connection: Vec::new(),
@@ -108,26 +117,44 @@ impl<'a> Facts<'a> {
         self
     }
 
+    /// Says that a body follows, where the framing of the request tells it and not a header.
+    pub const fn body_follows(&mut self) -> &mut Self {
+        self.has_body = true;
+        self
+    }
+
+    /// Says that somebody else sent this request on, for a reason that no header tells.
+    pub const fn came_forwarded(&mut self) -> &mut Self {
+        self.forwarded = true;
+        self
+    }
+
     /// Takes note of one header line. Names are compared without regard to case.
     pub fn header(&mut self, name: &str, value: &'a [u8]) -> &mut Self {
         // The length decides first: most headers of a request concern nobody here.
         match name.len() {
-            3 if is(name, "via") => self.forwarded = true,
             4 if is(name, "host") => self.host.add(value),
             6 if is(name, "origin") => self.origin.add(value),
             7 if is(name, "upgrade") => self.upgrade.add(value),
-            8 if is(name, "cdn-loop") => self.forwarded = true,
-            9 if is(name, "forwarded") || is(name, "x-real-ip") => self.forwarded = true,
-            10 if is(name, "connection") && !names_no_other(value) => self.connection.push(value),
+            7 if is(name, "referer") => self.referer.add(value),
+            10 if is(name, "connection") => self.connection(value),
             13 if is(name, "authorization") => self.authorization.add(value),
             13 if is(name, "x-admin-token") => self.admin_token.add(value),
+            14 if is(name, "content-length") => self.has_body |= value != b"0",
             14 if is(name, "sec-fetch-site") => self.cross_site |= value == b"cross-site",
-            14 if is(name, "true-client-ip") => self.forwarded = true,
+            17 if is(name, "transfer-encoding") => self.has_body = true,
             29 if is(name, "access-control-request-method") => self.preflight_method.add(value),
-            _ if name.get(..12).is_some_and(|start| is(start, "x-forwarded-")) => self.forwarded = true,
-            _ => {}
+            _ => self.forwarded |= tells_of_forwarding(name),
         }
         self
+    }
+
+    fn connection(&mut self, value: &'a [u8]) {
+        let mut names = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        self.announces_upgrade |= names.any(|name| name.eq_ignore_ascii_case(b"upgrade"));
+        if !names_no_other(value) {
+            self.connection.push(value);
+        }
     }
 
     /// The method, as sent.
@@ -147,7 +174,9 @@ impl<'a> Facts<'a> {
 
     /// Whether the client asks for a WebSocket (RFC 6455, section 4.1).
     pub fn is_websocket(&self) -> bool {
-        self.method == "GET" && matches!(self.upgrade, Field::One(value) if value.trim_ascii().eq_ignore_ascii_case(b"websocket"))
+        self.method == "GET"
+            && self.announces_upgrade
+            && matches!(self.upgrade, Field::One(value) if value.trim_ascii().eq_ignore_ascii_case(b"websocket"))
     }
 
     /// A CORS preflight by the Fetch standard: `OPTIONS` with `Origin` and `Access-Control-Request-Method`.
@@ -155,17 +184,24 @@ impl<'a> Facts<'a> {
         self.method == "OPTIONS"
             && matches!(self.origin, Field::One(origin) if !origin.trim_ascii().is_empty())
             && matches!(self.preflight_method, Field::One(method) if !method.trim_ascii().is_empty())
-            && !self.upgrade.is_present()
+            && self.is_bare()
+    }
+
+    /// Neither an upgrade nor a body: nothing that an upstream could take for more than the request it seems to be. A
+    /// server that ignores the body of a `GET` would read it as the next request.
+    pub(crate) fn is_bare(&self) -> bool {
+        !self.upgrade.is_present() && !self.has_body
     }
 
     /// Whether the request came straight from a program on this machine, and not through a proxy or a
     /// foreign web page: what a provider of `local` that nobody asked for by name holds for.
     pub(crate) fn is_from_this_machine(&self) -> bool {
-        let peer_is_local = self.peer.is_none_or(|peer| is_loopback_host(peer.as_bytes()));
+        let peer_is_local =
+            self.peer.is_none_or(|peer| peer.parse::<IpAddr>().is_ok_and(|peer| peer.to_canonical().is_loopback()));
         let host_is_local = matches!(self.host, Field::One(host) if is_loopback_authority(host));
         let page_is_local = match self.origin {
             // Without an origin only what the browser says of the initiator remains (Fetch Metadata).
-            Field::Absent => !self.cross_site,
+            Field::Absent => !self.cross_site && !matches!(self.referer, Field::One(page) if !is_loopback_page(page)),
             Field::One(origin) => is_loopback_origin(origin),
             Field::Many => false,
         };
@@ -177,6 +213,29 @@ fn is(name: &str, expected: &str) -> bool {
     name.eq_ignore_ascii_case(expected)
 }
 
+/// Headers by which proxies, tunnels and content networks say that they stand between.
+fn tells_of_forwarding(name: &str) -> bool {
+    let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| is_spelling_of(start, prefix));
+    match name.as_bytes().first().map(u8::to_ascii_lowercase) {
+        Some(b'x') => ["x-forwarded", "x-original-", "x-envoy-", "x-amzn-", "x-azure-", "x-client-", "x-cluster-", "x-real-"]
+            .into_iter()
+            .any(starts),
+        Some(b'c') => ["cf-", "cdn-loop", "client-ip"].into_iter().any(starts),
+        Some(b'f') => ["forwarded", "fly-", "fastly-"].into_iter().any(starts),
+        Some(b't') => ["true-client-ip", "tailscale-"].into_iter().any(starts),
+        Some(b'v') => is(name, "via"),
+        _ => false,
+    }
+}
+
+/// Whether some server reads a header of this name as one of that name: case does not count, and CGI and its heirs make
+/// one character of every other that is neither letter nor digit.
+pub(crate) fn is_spelling_of(name: &str, expected: &str) -> bool {
+    name.len() == expected.len()
+        && iter::zip(name.bytes(), expected.bytes())
+            .all(|(byte, expected)| byte.eq_ignore_ascii_case(&expected) || (expected == b'-' && !byte.is_ascii_alphanumeric()))
+}
+
 /// The usual values of `Connection`, which name no header but those that are never forwarded anyway.
 fn names_no_other(value: &[u8]) -> bool {
     [&b"keep-alive"[..], b"close", b"upgrade"].iter().any(|usual| value.eq_ignore_ascii_case(usual))
@@ -185,6 +244,12 @@ fn names_no_other(value: &[u8]) -> bool {
 /// `scheme://authority` with a loopback authority.
 fn is_loopback_origin(origin: &[u8]) -> bool {
     [&b"http://"[..], b"https://"].iter().any(|scheme| origin.strip_prefix(*scheme).is_some_and(is_loopback_authority))
+}
+
+/// A URL below a loopback origin.
+fn is_loopback_page(url: &[u8]) -> bool {
+    let end = url.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).nth(2);
+    is_loopback_origin(url.get(..end.unwrap_or(url.len())).unwrap_or_default())
 }
 
 /// `host[:port]` where the host is this machine.
@@ -205,7 +270,7 @@ fn is_loopback_host(host: &[u8]) -> bool {
         return true;
     }
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    address.parse::<core::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+    address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -214,7 +279,7 @@ mod tests {
 
     #[test]
     fn loopback_authorities() {
-        for local in ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.9.9.9:1", "[::1]", "[::1]:8000", "[::ffff:127.0.0.1]:80"] {
+        for local in ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.9.9.9:1", "[::1]", "[::1]:8000"] {
             assert!(is_loopback_authority(local.as_bytes()), "{local}");
         }
         for foreign in [
@@ -230,6 +295,7 @@ mod tests {
             "[::1].evil.example",
             "localhost:8000:1",
             "localhost:x",
+            "[::ffff:127.0.0.1]:80",
             "2130706433",
             "127.1",
         ] {

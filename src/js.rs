@@ -86,7 +86,7 @@ impl Gate {
         };
         let (dropped, set, response) = match Action::of(&verdict, self.0.policy(), &facts, now) {
             Action::Respond(answer) => (String::new(), String::new(), Some(respond::answer(&answer, facts.method()))),
-            Action::Forward(plan) => (web::dropped(&snapshot, &plan), web::set(&plan), None),
+            Action::Forward(plan) => (web::dropped(&snapshot, &facts, &plan), web::set(&plan), None),
         };
         let user_id = identity.map(|identity| identity.user_id);
         let token_type = identity.map(|identity| identity.token_type.as_str());

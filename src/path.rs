@@ -9,6 +9,9 @@ use alloc::{vec, vec::Vec};
 /// The most readings that are followed. Every honest path has a handful; one that has more is refused as malformed.
 const MAX_READINGS: usize = 128;
 
+/// A path of several readings that is longer than this is not followed either, so that nobody can keep the gateway busy.
+const MAX_LENGTH: usize = 3072;
+
 /// Decoding more often than twice is not something that servers do.
 const MAX_DECODES: u8 = 2;
 
@@ -24,12 +27,12 @@ pub(crate) struct Areas {
 }
 
 impl Areas {
-    /// The areas of a well-formed path, or nothing when the path has too many readings to follow.
+    /// The areas of a well-formed path, or nothing when its readings are too many to follow.
     pub(crate) fn of(path: &[u8]) -> Option<Self> {
         let mut areas = Self::default();
         if is_plain(path) {
             areas.add(path);
-        } else {
+        } else if names_an_area(path) {
             for (_, reading) in readings(path)? {
                 areas.add(&reading);
             }
@@ -42,14 +45,14 @@ impl Areas {
     }
 
     fn add(&mut self, reading: &[u8]) {
-        self.admin |= is_under(reading, b"/admin");
-        self.terminal |= is_under(reading, b"/terminal");
-        self.own |= is_under(reading, b"/.auth");
+        self.admin |= is_under(reading, ADMIN);
+        self.terminal |= is_under(reading, TERMINAL);
+        self.own |= is_under(reading, OWN);
     }
 }
 
 /// Whether a path is refused before any other judgement: control bytes raw or encoded, a raw backslash,
-/// a raw `#` (a request target has no fragment), a broken percent escape, no leading slash.
+/// a raw `#` (a request target has no fragment; hyper has cut it off before), a broken percent escape, no leading slash.
 pub(crate) fn is_malformed(path: &[u8]) -> bool {
     let mut rest = match path {
         [b'/', rest @ ..] => rest,
@@ -87,20 +90,39 @@ pub(crate) fn is_plain(path: &[u8]) -> bool {
     true
 }
 
+/// The prefixes that are restricted.
+const ADMIN: &[u8] = b"/admin";
+const TERMINAL: &[u8] = b"/terminal";
+const OWN: &[u8] = b"/.auth";
+
+/// Whether any reading could fall under any prefix at all. Rewritings take away and decode, but never join what a
+/// slash or a parameter separates: the name must stand in the path, as it is or decoded.
+fn names_an_area(path: &[u8]) -> bool {
+    let names = |path: &[u8]| {
+        let mut names = [ADMIN, TERMINAL, OWN].into_iter().filter_map(|prefix| prefix.strip_prefix(b"/"));
+        names.any(|name| path.windows(name.len()).any(|window| window.eq_ignore_ascii_case(name)))
+    };
+    let once = percent_decoded(path);
+    names(path) || names(&once) || names(&percent_decoded(&once))
+}
+
 fn is_under(reading: &[u8], prefix: &[u8]) -> bool {
     reading.split_at_checked(prefix.len()).is_some_and(|(start, rest)| {
-        // What ends a segment for somebody: a query or fragment that was encoded, parameters, a blank that is trimmed.
-        start.eq_ignore_ascii_case(prefix) && matches!(rest, [] | [b'/' | b'\\' | b'?' | b'#' | b';' | b' ', ..])
+        // What ends a segment for somebody: a query or fragment that was encoded, parameters, a blank or control that is cut off.
+        start.eq_ignore_ascii_case(prefix) && matches!(rest, [] | [b'/' | b'\\' | b'?' | b'#' | b';' | 0..=b' ' | 0x7f, ..])
     })
 }
 
 /// Every path that any sequence of rewritings makes of this one, with the number of decodings spent on it.
 fn readings(path: &[u8]) -> Option<Vec<(u8, Vec<u8>)>> {
+    if path.len() > MAX_LENGTH {
+        return None;
+    }
     let mut found = vec![(0, path.to_vec())];
     let mut next = 0;
     while let Some((decodes, reading)) = found.get(next).cloned() {
         let decoded = (decodes < MAX_DECODES).then(|| (decodes + 1, percent_decoded(&reading)));
-        let rewritten = [backslashes_as_slashes, without_parameters, slashes_merged, without_dot_segments];
+        let rewritten = [backslashes_as_slashes, without_parameters, slashes_merged, without_dot_segments, without_authority];
         for candidate in rewritten.map(|rewrite| (decodes, rewrite(&reading))).into_iter().chain(decoded) {
             if !found.iter().any(|(spent, known)| *spent <= candidate.0 && *known == candidate.1) {
                 found.push(candidate);
@@ -150,6 +172,17 @@ fn slashes_merged(path: &[u8]) -> Vec<u8> {
     let mut merged = path.to_vec();
     merged.dedup_by(|next, previous| *next == b'/' && *previous == b'/');
     merged
+}
+
+/// `//host/a` as `/a`: what resolves a path against a base URL takes the first segment after two slashes for a host
+/// (RFC 3986, section 4.2).
+fn without_authority(path: &[u8]) -> Vec<u8> {
+    let slashes = path.iter().take_while(|byte| **byte == b'/').count();
+    if slashes < 2 {
+        return path.to_vec();
+    }
+    let after_host: Vec<u8> = path.iter().skip(slashes).skip_while(|byte| **byte != b'/').copied().collect();
+    if after_host.is_empty() { b"/".to_vec() } else { after_host }
 }
 
 /// RFC 3986, section 5.2.4.
@@ -220,6 +253,14 @@ mod tests {
             "/admin%252fx",
             // Dot segments removed before decoding: one proxy counts `x%2fy` as one segment, the next sees `/admin`.
             "/x%2fy/../%61dmin",
+            // Resolved against a base URL, the first segment is a host.
+            "//x/admin",
+            "///x/admin",
+            "//u@x:1/admin/y",
+            "/%2fx/admin",
+            "/%5c%5cx/admin",
+            "/admin%2500",
+            "/admin%2509x",
         ] {
             assert!(areas(path).admin, "{path}");
         }

@@ -122,9 +122,7 @@ impl Policy {
     }
 
     fn is_public(&self, facts: &Facts<'_>) -> bool {
-        matches!(facts.method, "GET" | "HEAD")
-            && !facts.upgrade.is_present()
-            && self.public_paths().any(|public| public == facts.path)
+        matches!(facts.method, "GET" | "HEAD") && facts.is_bare() && self.public_paths().any(|public| public == facts.path)
     }
 
     /// What the place that the path names asks for, by any of its readings.

@@ -283,7 +283,17 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         };
         let is_loopback = host != Host::Native || listen.ip().to_canonical().is_loopback();
         if self.text("AUTH_PROVIDER").is_none() {
-            return if environment.is_for_developers() && is_loopback { Provider::LocalByDefault } else { Provider::Static };
+            if !(environment.is_for_developers() && is_loopback) {
+                return Provider::Static;
+            }
+            if host == Host::Native {
+                warnings.push(
+                    "AUTH_PROVIDER is not set: requests straight from this machine pass without a token; set AUTH_PROVIDER=static \
+                     if a reverse proxy runs on it, since not every one can be told from a local program"
+                        .to_owned(),
+                );
+            }
+            return Provider::LocalByDefault;
         }
         let provider = self.choice(
             "AUTH_PROVIDER",

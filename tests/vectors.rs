@@ -86,8 +86,8 @@ struct Request {
     target: String,
     #[serde(default)]
     headers: Vec<(String, String)>,
-    #[serde(rename = "body")]
-    _body: Option<String>,
+    /// Over HTTP its length goes into a header; here it is enough that it is there.
+    body: Option<String>,
     #[serde(default)]
     no_host: bool,
 }
@@ -275,6 +275,9 @@ fn facts<'a>(case: &'a RequestCase, peer: &'a str) -> Facts<'a> {
     facts.peer(peer).scheme(if case.scheme.as_deref() == Some("https") { Scheme::Https } else { Scheme::Http });
     if host_header(case) == DEFAULT_HOST && !case.request.no_host {
         facts.header("Host", DEFAULT_HOST.as_bytes());
+    }
+    if case.request.body.as_ref().is_some_and(|body| !body.is_empty()) {
+        facts.body_follows();
     }
     for (name, value) in &case.request.headers {
         facts.header(name, value.as_bytes());

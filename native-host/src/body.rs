@@ -117,13 +117,20 @@ impl Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Self::Streamed(streamed) = self.get_mut() else { return Poll::Ready(None) };
         match Pin::new(&mut streamed.body).poll_frame(context) {
+            Poll::Ready(Some(Err(error))) => {
+                streamed.progress.fail();
+                Poll::Ready(Some(Err(error.into())))
+            }
             Poll::Ready(frame) => {
                 streamed.progress.step();
                 streamed.idle.as_mut().reset(Instant::now() + BODY_IDLE);
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             Poll::Pending => match streamed.idle.as_mut().poll(context) {
-                Poll::Ready(()) => Poll::Ready(Some(Err("the client paused too long in its body".into()))),
+                Poll::Ready(()) => {
+                    streamed.progress.fail();
+                    Poll::Ready(Some(Err("the client paused too long in its body".into())))
+                }
                 Poll::Pending => Poll::Pending,
             },
         }
@@ -148,12 +155,24 @@ impl Body for RequestBody {
 #[derive(Clone, Default)]
 pub(crate) struct Progress(Arc<AtomicU64>);
 
+/// Stands for a body that broke off.
+const FAILED: u64 = u64::MAX;
+
 impl Progress {
     fn step(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn fail(&self) {
+        self.0.store(FAILED, Ordering::Relaxed);
+    }
+
     pub(crate) fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client broke off, or paused too long.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.count() == FAILED
     }
 }

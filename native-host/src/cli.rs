@@ -109,7 +109,8 @@ fn config_path(values: &BTreeMap<&'static str, String>) -> Result<PathBuf, Store
 /// Every setting that a flag or a variable gives; a flag goes before a variable.
 fn given(arguments: &ArgMatches) -> BTreeMap<&'static str, String> {
     let value = |name: &'static str| {
-        let flag = arguments.try_get_one::<String>(name).ok().flatten().cloned();
+        // A blank flag is none, and does not stand in the way of a variable.
+        let flag = arguments.try_get_one::<String>(name).ok().flatten().filter(|flag| !flag.trim().is_empty()).cloned();
         flag.or_else(|| env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
     };
     SETTINGS.iter().filter_map(|setting| value(setting.name).map(|value| (setting.name, value))).chain(not_yet(&value)).collect()

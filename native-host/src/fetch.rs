@@ -3,6 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use http_body::Body as _;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
     body::Incoming,
@@ -10,7 +11,7 @@ use hyper::{
     http::{request::Parts, uri::PathAndQuery},
     upgrade,
 };
-use nodetool_edge_auth::{Answer, Forward, ProxySettings, Upstream};
+use nodetool_edge_auth::{Answer, Forward, ProxySettings, Reason, Upstream};
 use tokio::time::timeout;
 
 use crate::{
@@ -63,6 +64,8 @@ impl Plan {
 enum Failure {
     Unavailable,
     TimedOut,
+    /// The client's own body broke off.
+    Client,
 }
 
 impl Fetch {
@@ -78,7 +81,7 @@ impl Fetch {
 
     pub(crate) async fn upstream(&self, mut parts: Parts, body: Incoming, mut plan: Plan) -> Response<ResponseBody> {
         let client = parts.extensions.remove().filter(|_| plan.is_websocket);
-        // hyper knows of no upgrade that `Connection` does not announce.
+        // HTTP/2 has no upgrades of this kind.
         plan.is_websocket = client.is_some();
         plan.apply(&mut parts.headers, &self.authority);
         let (body, progress) = RequestBody::new(body);
@@ -87,11 +90,20 @@ impl Fetch {
         *outgoing.uri_mut() = parts.uri.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/")).into();
         *outgoing.method_mut() = parts.method;
         *outgoing.headers_mut() = parts.headers;
+        frame(&mut outgoing);
+        let is_reusable = !may_be_left_unread(&outgoing);
+        if !is_reusable {
+            outgoing.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
 
         match self.send(outgoing, progress).await {
-            Ok((response, lease)) => self.answer(response, lease, client),
+            Ok((response, mut lease)) => {
+                lease.is_reusable = is_reusable;
+                answer(response, lease, client)
+            }
             Err(Failure::Unavailable) => respond::answer(Answer::upstream_unavailable()),
             Err(Failure::TimedOut) => respond::answer(Answer::upstream_timed_out()),
+            Err(Failure::Client) => respond::answer(Answer::refusal(Reason::MalformedRequest)),
         }
     }
 
@@ -108,14 +120,15 @@ impl Fetch {
                     Failure::Unavailable
                 })?,
             };
-            // A connection that rested may have been closed by the upstream just now.
-            let spare = lease.rested.filter(|rested| *rested > RESTED).and_then(|_| spare(&request));
+            // The upstream may close a kept connection just as it is used again.
+            let spare = if lease.is_reused { spare(&request) } else { None };
             let sent = within(self.response_timeout, progress.as_ref(), lease.sender.try_send_request(request)).await;
             match sent.ok_or(Failure::TimedOut)? {
                 Ok(response) => return Ok((response, lease)),
                 Err(mut failed) => match failed.take_message().or(spare) {
                     // Nothing of it was sent, or it does no harm twice.
-                    Some(unsent) if lease.rested.is_some() => request = unsent,
+                    Some(unsent) if lease.is_reused => request = unsent,
+                    _ if progress.as_ref().is_some_and(Progress::has_failed) => return Err(Failure::Client),
                     _ => {
                         tracing::warn!(error = %failed.error(), "the upstream broke off before it answered");
                         return Err(Failure::Unavailable);
@@ -124,27 +137,24 @@ impl Fetch {
             }
         }
     }
-
-    fn answer(&self, response: Response<Incoming>, lease: Lease, client: Option<upgrade::OnUpgrade>) -> Response<ResponseBody> {
-        let (mut parts, body) = response.into_parts();
-        // HTTP/1.0 upstreams are answered for in our own version.
-        parts.version = Version::HTTP_11;
-        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            let (Some(client), Some(upstream)) = (client, parts.extensions.remove()) else {
-                tracing::warn!("the upstream switched protocols without being asked");
-                return respond::answer(Answer::upstream_unavailable());
-            };
-            // The connection belongs to the tunnel from here on, and never goes back to the pool.
-            tunnels::tunnel(client, upstream);
-            return Response::from_parts(parts, ResponseBody::own(Bytes::new()));
-        }
-        drop_hop_by_hop(&mut parts.headers);
-        Response::from_parts(parts, ResponseBody::upstream(body, lease))
-    }
 }
 
-/// From when on a kept connection counts as rested.
-const RESTED: Duration = Duration::from_secs(1);
+fn answer(response: Response<Incoming>, lease: Lease, client: Option<upgrade::OnUpgrade>) -> Response<ResponseBody> {
+    let (mut parts, body) = response.into_parts();
+    // HTTP/1.0 upstreams are answered for in our own version.
+    parts.version = Version::HTTP_11;
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        let (Some(client), Some(upstream)) = (client, parts.extensions.remove()) else {
+            tracing::warn!("the upstream switched protocols without being asked");
+            return respond::answer(Answer::upstream_unavailable());
+        };
+        // The connection belongs to the tunnel from here on, and never goes back to the pool.
+        tunnels::tunnel(client, upstream);
+        return Response::from_parts(parts, ResponseBody::own(Bytes::new()));
+    }
+    drop_hop_by_hop(&mut parts.headers);
+    Response::from_parts(parts, ResponseBody::upstream(body, lease))
+}
 
 /// A second copy of a request that may be sent twice: without a body, and of a method that changes nothing
 /// (RFC 9110, section 9.2.1).
@@ -192,16 +202,38 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// What concerns the upstream's connection only (RFC 9110, section 7.6.1). The length of the body stays.
+/// Says how the body ends where hyper would say nothing, or would leave the body out.
+fn frame(request: &mut Request<RequestBody>) {
+    let (name, value) = match (request.method(), request.body().size_hint().exact()) {
+        (&Method::POST | &Method::PUT | &Method::PATCH, Some(0)) => (header::CONTENT_LENGTH, "0"),
+        (_, None) => (header::TRANSFER_ENCODING, "chunked"),
+        _ => return,
+    };
+    request.headers_mut().insert(name, HeaderValue::from_static(value));
+}
+
+/// Whether a server may take the body for the next request, since it expects none (RFC 9110, section 9.3.1). Such a
+/// connection serves nobody else.
+fn may_be_left_unread(request: &Request<RequestBody>) -> bool {
+    !matches!(request.body(), RequestBody::Empty) && !matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH)
+}
+
+/// Drops what concerns the upstream's connection only (RFC 9110, section 7.6.1). The length of the body stays, unless
+/// the upstream contradicts it (RFC 9112, section 6.3).
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    if let Some(connection) = headers.remove(header::CONNECTION) {
-        let named = connection.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        for name in named.filter_map(|name| HeaderName::from_bytes(name).ok()) {
-            headers.remove(name);
-        }
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
     }
-    for name in [header::TRANSFER_ENCODING, header::UPGRADE, header::TE, header::PROXY_AUTHENTICATE, KEEP_ALIVE, PROXY_CONNECTION]
-    {
+    if headers.remove(header::TRANSFER_ENCODING).is_some() {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    for name in [header::CONNECTION, header::UPGRADE, header::TE, header::PROXY_AUTHENTICATE, KEEP_ALIVE, PROXY_CONNECTION] {
         headers.remove(name);
     }
 }

@@ -34,7 +34,7 @@ impl Gateway {
     pub(crate) async fn handle(&self, request: Request<Incoming>, peer: &str) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
         let plan = {
-            let Some(facts) = request::facts(&parts, peer) else {
+            let Some(facts) = request::facts(&parts, &body, peer) else {
                 return respond::answer(Answer::refusal(Reason::MalformedRequest));
             };
             let now = now();

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -33,18 +33,20 @@ struct Idle {
 /// A connection in use by one request.
 pub(crate) struct Lease {
     pub(crate) sender: SendRequest<RequestBody>,
-    /// For how long the connection had been idle; nothing if it is new.
-    pub(crate) rested: Option<Duration>,
+    /// Whether it has served others before.
+    pub(crate) is_reused: bool,
+    /// Whether it may serve others after.
+    pub(crate) is_reusable: bool,
     pool: Arc<Pool>,
 }
 
 impl Lease {
     /// Gives the connection back when its answer is over.
     pub(crate) fn release(self) {
-        if self.sender.is_closed() {
+        if !self.is_reusable || self.sender.is_closed() {
             return;
         }
-        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.pool.idle();
         if idle.len() < MAX_IDLE {
             idle.push(Idle { sender: self.sender, since: Instant::now() });
         }
@@ -58,20 +60,18 @@ impl Pool {
 
     /// The connection that was used last of those that are usable: it is the least likely to have been closed meanwhile.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Lease> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
+        // They stand in the order in which they came back.
         let now = Instant::now();
-        let mut at = idle.len();
-        while at > 0 {
-            at -= 1;
-            let candidate = idle.get(at)?;
-            let rested = now.duration_since(candidate.since);
-            if candidate.sender.is_closed() || rested > IDLE_LIMIT {
-                idle.remove(at);
-            } else if candidate.sender.is_ready() {
-                return Some(Lease { sender: idle.remove(at).sender, rested: Some(rested), pool: Arc::clone(self) });
-            }
-        }
-        None
+        let expired = idle.iter().take_while(|connection| now.duration_since(connection.since) > IDLE_LIMIT).count();
+        idle.drain(..expired);
+        let at = idle.iter().rposition(|connection| connection.sender.is_ready())?;
+        let sender = idle.remove(at).sender;
+        Some(Lease { sender, is_reused: true, is_reusable: true, pool: Arc::clone(self) })
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A new connection.
@@ -87,6 +87,6 @@ impl Pool {
             // How it ended is told to the request that used it.
             let _ = connection.with_upgrades().await;
         });
-        Ok(Lease { sender, rested: None, pool: Arc::clone(self) })
+        Ok(Lease { sender, is_reused: false, is_reusable: true, pool: Arc::clone(self) })
     }
 }

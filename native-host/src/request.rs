@@ -1,12 +1,20 @@
 //! What hyper saw of a request, as facts for the core.
 
-use hyper::{Version, http::request::Parts};
+use http_body::Body;
+use hyper::{Version, body::Incoming, http::request::Parts};
 use nodetool_edge_auth::Facts;
 
 /// Nothing if HTTP/1.1 asks for a refusal that hyper leaves to its caller: a request without `Host` (RFC 9112, section 3.2).
-pub(crate) fn facts<'a>(parts: &'a Parts, peer: &'a str) -> Option<Facts<'a>> {
+pub(crate) fn facts<'a>(parts: &'a Parts, body: &Incoming, peer: &'a str) -> Option<Facts<'a>> {
     let mut facts = Facts::new(parts.method.as_str(), parts.uri.path(), parts.uri.query());
     facts.peer(peer);
+    if !body.is_end_stream() {
+        facts.body_follows();
+    }
+    if parts.version == Version::HTTP_10 {
+        // Hardly a client of today speaks it by itself, but nginx does to its upstreams, with a `Host` that looks local.
+        facts.came_forwarded();
+    }
     // An absolute target and HTTP/2 carry the authority apart. One that contradicts `Host` counts as a second `Host`.
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     let mut has_host = authority.is_some();

@@ -8,22 +8,27 @@ pub(crate) mod respond;
 
 use wasm_bindgen::JsValue;
 
-use crate::{Forward, UnixTime};
+use crate::{Facts, Forward, UnixTime};
 use request::Snapshot;
 
-/// Headers that the platform itself keeps right on both of its connections. To drop them would lose the length of a
-/// body, or the WebSocket.
-const PLATFORM_OWNED: [&str; 4] = ["host", "connection", "content-length", "upgrade"];
+/// Headers that the platform itself keeps right on both of its connections. To drop them would lose the length of a body.
+const PLATFORM_OWNED: [&str; 3] = ["host", "connection", "content-length"];
 
-/// A setting as JavaScript has it: a text, number or boolean. Any other kind becomes a text that no setting accepts.
+/// A text that no setting accepts, not even one that is a secret.
+const UNREADABLE: &str = "\0not a text";
+
+/// A setting as JavaScript has it: a text, number or boolean. Any other kind is as wrong as can be, and so is one that
+/// throws when it is read.
 pub(crate) fn setting(settings: &JsValue, name: &str) -> Option<String> {
-    let value = js_sys::Reflect::get(settings, &JsValue::from_str(name)).ok()?;
+    let Ok(value) = js_sys::Reflect::get(settings, &JsValue::from_str(name)) else {
+        return Some(UNREADABLE.to_owned());
+    };
     if value.is_undefined() || value.is_null() {
         return None;
     }
     let number = || value.as_f64().map(|number| number.to_string());
     let boolean = || value.as_bool().map(|boolean| boolean.to_string());
-    Some(value.as_string().or_else(number).or_else(boolean).unwrap_or_else(|| "[object]".to_owned()))
+    Some(value.as_string().or_else(number).or_else(boolean).unwrap_or_else(|| UNREADABLE.to_owned()))
 }
 
 /// The clock of the platform. At the edge it stands still between I/O.
@@ -33,8 +38,10 @@ pub(crate) fn now() -> UnixTime {
 }
 
 /// The names of the headers that do not go on.
-pub(crate) fn dropped(snapshot: &Snapshot, plan: &Forward<'_>) -> String {
-    lines(snapshot.headers().map(|(name, _)| name).filter(|name| !plan.keeps(name) && !PLATFORM_OWNED.contains(name)))
+pub(crate) fn dropped(snapshot: &Snapshot, facts: &Facts<'_>, plan: &Forward<'_>) -> String {
+    // `Upgrade` is what makes a WebSocket of a request here, and a GET of any other.
+    let is_platform_owned = |name| PLATFORM_OWNED.contains(&name) || (name == "upgrade" && facts.is_websocket());
+    lines(snapshot.headers().map(|(name, _)| name).filter(|name| !plan.keeps(name) && !is_platform_owned(name)))
 }
 
 /// The names and values of the headers that the gateway sets.

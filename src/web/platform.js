@@ -1,13 +1,16 @@
 // The few things that are cheaper said in JavaScript: what would be a dozen crossings from WebAssembly is one.
 
 /**
- * Method, URL, and then name and value of each header, a line each. No header may hold a line feed (RFC 9110,
+ * Method, URL, whether there is a body, and then name and value of each header, a line each. No header may hold a line feed (RFC 9110,
  * section 5.5), and no method or URL does.
  * @param {Request} request
  */
 export function snapshot(request) {
-  let text = `${request.method}\n${request.url}`;
-  request.headers.forEach((value, name) => {
+  const { headers } = request;
+  // Where a header frames the body, the core sees it there. (A body of no length is a stream here all the same.)
+  const unframed = !headers.has("content-length") && !headers.has("transfer-encoding") && request.body !== null;
+  let text = `${request.method}\n${request.url}\n${unframed ? "body" : ""}`;
+  headers.forEach((value, name) => {
     text += `\n${name}\n${value}`;
   });
   return text;

@@ -22,8 +22,8 @@ impl Snapshot {
 
     /// Nothing if the URL is not one.
     pub(crate) fn facts(&self) -> Option<Facts<'_>> {
-        let mut lines = self.0.splitn(3, '\n');
-        let (method, url) = (lines.next()?, lines.next()?);
+        let mut lines = self.0.splitn(4, '\n');
+        let (method, url, has_body) = (lines.next()?, lines.next()?, lines.next()? == "body");
         let (scheme, rest) = url.split_once("://")?;
         let (_, target) = rest.split_at_checked(rest.find(['/', '?', '#']).unwrap_or(rest.len()))?;
         let (path, query) = match target.split_once('?') {
@@ -32,19 +32,25 @@ impl Snapshot {
         };
         let mut facts = Facts::new(method, path, query);
         facts.scheme(if scheme == "https" { Scheme::Https } else { Scheme::Http });
+        if has_body {
+            facts.body_follows();
+        }
         for (name, value) in self.headers() {
-            if name.eq_ignore_ascii_case(PEER) {
-                facts.peer(value);
-            } else {
-                facts.header(name, value.as_bytes());
+            match name {
+                PEER => _ = facts.peer(value),
+                // What else the platform says of itself does not mean that somebody stands before it.
+                _ if name.starts_with("cf-") => {}
+                // It keeps `Connection` to itself, and `Upgrade` only with it.
+                "upgrade" => _ = facts.header(name, value.as_bytes()).header("connection", b"upgrade"),
+                _ => _ = facts.header(name, value.as_bytes()),
             }
         }
         Some(facts)
     }
 
-    /// Every header, with repeated ones joined by the platform.
+    /// Every header, its name in lower case, with repeated ones joined by the platform.
     pub(crate) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut lines = self.0.split('\n').skip(2);
+        let mut lines = self.0.split('\n').skip(3);
         std::iter::from_fn(move || Some((lines.next()?, lines.next()?)))
     }
 }

@@ -61,7 +61,10 @@ async fn generate(env: &Env) -> Result<Option<Secret>, Error> {
     getrandom::fill(&mut entropy).map_err(|error| Error::RustError(std::format!("no random bytes: {error}")))?;
     let token = generate_token(entropy);
     GENERATED.set(Some(token.clone()));
-    namespace.put(KEY, token.reveal())?.execute().await?;
+    if let Err(error) = namespace.put(KEY, token.reveal())?.execute().await {
+        GENERATED.set(None);
+        return Err(error.into());
+    }
     let shown: &str = token.reveal();
     console_log!("Generated a token and saved it to {}:\n\n   Authorization: Bearer {}\n", NAMESPACE, shown);
     Ok(Some(token))

@@ -39,7 +39,7 @@ async function runRequests(cases) {
     try {
       for (const vector of group) {
         const hosts = running.filter(({ name }) => hostsOf(vector).includes(name));
-        const outcomes = await Promise.all(hosts.map((host) => run(vector, host).catch((error) => ({ host: host.name, error }))));
+        const outcomes = await Promise.all(hosts.map((host) => run(vector, host).catch((error) => ({ host: host.name, error: orDeath(error, host) }))));
         for (const outcome of outcomes) {
           const failure = outcome.error ?? attempt(() => check(vector, outcome));
           if (failure) failures.push(`${vector.name} [${outcome.host}]\n    ${failure.message.replaceAll("\n", "\n    ")}`);
@@ -164,6 +164,12 @@ async function answersNothing(settings) {
   } finally {
     await host.stop();
   }
+}
+
+/** A host that has ended explains more than the answer that it did not give. */
+function orDeath(error, { child, log }) {
+  const end = child?.exitCode ?? child?.signalCode;
+  return end == null ? error : new Error(`the host had ended (${end}):\n${log().slice(-500)}`);
 }
 
 const hostsOf = ({ hosts = HOSTS }) => hosts;

@@ -41,6 +41,15 @@ test("wrong settings throw one error that names each", () => {
   assert.throws(() => new Gate({}), /WORKER_AUTH_TOKEN/, "an embedder without settings is closed, not open");
 });
 
+test("what is no text is no setting, and no token", () => {
+  for (const value of [{ get: async () => TOKEN }, ["x"], () => TOKEN, Symbol("x")]) {
+    assert.throws(() => new Gate({ AUTH_PROVIDER: "static", WORKER_AUTH_TOKEN: value }), /WORKER_AUTH_TOKEN/);
+    assert.throws(() => new Gate({ ...SETTINGS, ADMIN_TOKEN: value }), /ADMIN_TOKEN/);
+  }
+  const throwing = { ...SETTINGS, get ADMIN_TOKEN() { throw new Error("unreadable"); } };
+  assert.throws(() => new Gate(throwing), /ADMIN_TOKEN/);
+});
+
 test("tokens are made and masked", () => {
   const token = generateToken();
   assert.match(token, /^[\w-]{43}$/);
