@@ -22,12 +22,12 @@ pub enum Action<'a> {
 
 impl<'a> Action<'a> {
     /// What follows from a verdict on these facts. `now` is shown by the built-in health answer.
-    pub fn of(verdict: &Verdict, policy: &Policy, facts: &Facts<'a>, now: UnixTime) -> Self {
+    pub fn of(verdict: &'a Verdict, policy: &Policy, facts: &Facts<'a>, now: UnixTime) -> Self {
         match verdict {
             Verdict::Refuse(reason) => Self::Respond(Answer::refusal(*reason)),
             Verdict::Pass(Pass { identity: Some(identity), to: Destination::Whoami }) => Self::Respond(Answer::whoami(identity)),
-            Verdict::Pass(pass) if policy.has_upstream => Self::Forward(Forward::new(pass.identity, policy, facts)),
-            Verdict::Pass(pass) => Self::Respond(Answer::built_in(pass.identity, facts, now)),
+            Verdict::Pass(pass) if policy.has_upstream => Self::Forward(Forward::new(pass.identity.as_ref(), policy, facts)),
+            Verdict::Pass(pass) => Self::Respond(Answer::built_in(pass.identity.as_ref(), facts, now)),
         }
     }
 }
@@ -86,14 +86,27 @@ impl Answer {
                 Self::new(401, r#"{"detail":"Invalid authorization header format. Use 'Authorization: Bearer YOUR_TOKEN'"}"#)
                     .with(CHALLENGE, r#"Bearer error="invalid_request""#)
             }
-            Reason::InvalidToken | Reason::ExpiredStaticToken => {
+            Reason::ExpiredToken => Self::new(401, r#"{"detail":"Invalid authentication token"}"#)
+                .with(CHALLENGE, r#"Bearer error="invalid_token", error_description="The access token expired""#),
+            Reason::InvalidToken
+            | Reason::ExpiredStaticToken
+            | Reason::MalformedToken
+            | Reason::ForbiddenTokenHeader
+            | Reason::UnsupportedAlgorithm
+            | Reason::UnacceptableClaims
+            | Reason::BadSignature
+            | Reason::UnknownKey
+            | Reason::UserRefused => {
                 Self::new(401, r#"{"detail":"Invalid authentication token"}"#).with(CHALLENGE, r#"Bearer error="invalid_token""#)
             }
             Reason::NoTokenConfigured => Self::new(503, r#"{"detail":"No authentication token is configured"}"#),
-            Reason::StoreUnavailable => {
+            Reason::StoreUnavailable | Reason::KeysUnavailable | Reason::UserUnavailable | Reason::ApiKeyRefused => {
                 Self::new(503, r#"{"detail":"Authentication service unavailable"}"#).with("retry-after", "5")
             }
             Reason::StoreMisconfigured => MISCONFIGURED,
+            Reason::NotAnAdmin => {
+                Self::new(403, r#"{"detail":"Admin access required"}"#).with(CHALLENGE, r#"Bearer error="insufficient_scope""#)
+            }
             Reason::NoAdminToken => Self::new(403, r#"{"detail":"Admin token required. Use X-Admin-Token header."}"#)
                 .with(CHALLENGE, r#"Bearer error="insufficient_scope""#),
             Reason::InvalidAdminToken => {
@@ -105,18 +118,22 @@ impl Answer {
     }
 
     fn whoami(identity: &Identity) -> Self {
-        Self::json(&Whoami { user_id: identity.user_id, token_type: identity.token_type.as_str(), role: identity.role() })
+        Self::json(&Whoami {
+            user_id: &identity.user_id,
+            token_type: identity.token_type.as_str(),
+            role: identity.role.as_deref(),
+        })
     }
 
     /// What the gateway answers when there is no API behind it.
-    fn built_in(identity: Option<Identity>, facts: &Facts<'_>, now: UnixTime) -> Self {
+    fn built_in(identity: Option<&Identity>, facts: &Facts<'_>, now: UnixTime) -> Self {
         if identity.is_none() && ALWAYS_PUBLIC.contains(&facts.path) {
             return Self::json(&Health { status: "healthy", timestamp: now.to_rfc3339() });
         }
         Self::json(&Echo {
-            user_id: identity.map(|identity| identity.user_id),
+            user_id: identity.map(|identity| &*identity.user_id),
             token_type: identity.map(|identity| identity.token_type.as_str()),
-            role: identity.as_ref().and_then(Identity::role),
+            role: identity.and_then(|identity| identity.role.as_deref()),
             method: facts.method,
             path: facts.path,
         })
@@ -153,7 +170,7 @@ struct Echo<'a> {
 /// How a request goes on to the upstream: its method, path, query and body as they are, its headers as said here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward<'a> {
-    identity: Option<Identity>,
+    identity: Option<&'a Identity>,
     keeps_authorization: bool,
     /// What `Connection` names beyond itself.
     connection: alloc::vec::Vec<&'a [u8]>,
@@ -163,7 +180,7 @@ pub struct Forward<'a> {
 }
 
 impl<'a> Forward<'a> {
-    fn new(identity: Option<Identity>, policy: &Policy, facts: &Facts<'a>) -> Self {
+    fn new(identity: Option<&'a Identity>, policy: &Policy, facts: &Facts<'a>) -> Self {
         let host = match facts.host {
             crate::Field::One(host) => {
                 core::str::from_utf8(host).ok().filter(|host| host.bytes().all(|byte| byte.is_ascii_graphic()))
@@ -197,11 +214,11 @@ impl<'a> Forward<'a> {
 
     /// The headers that the gateway itself sets, after those of the client were dropped.
     pub fn sets(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let identity = self.identity.as_ref();
+        let identity = self.identity;
         let set = [
-            ("x-user-id", identity.map(|identity| identity.user_id)),
+            ("x-user-id", identity.map(|identity| &*identity.user_id)),
             ("x-auth-token-type", identity.map(|identity| identity.token_type.as_str())),
-            ("x-auth-role", identity.and_then(Identity::role)),
+            ("x-auth-role", identity.and_then(|identity| identity.role.as_deref())),
             ("x-forwarded-for", self.peer),
             ("x-forwarded-proto", Some(self.scheme.as_str())),
             ("x-forwarded-host", self.host),

@@ -187,8 +187,13 @@ impl<'a> Facts<'a> {
             && self.is_bare()
     }
 
-    /// Neither an upgrade nor a body: nothing that an upstream could take for more than the request it seems to be. A
-    /// server that ignores the body of a `GET` would read it as the next request.
+    /// `GET`, `HEAD` or `OPTIONS` with a body: a server that ignores it reads it as the next request, which nobody judged (RFC 9110,
+    /// section 9.3.1, allows to refuse it for that reason).
+    pub(crate) fn is_two_requests_to_some(&self) -> bool {
+        self.has_body && matches!(self.method, "GET" | "HEAD" | "OPTIONS")
+    }
+
+    /// Neither an upgrade nor a body: nothing that an upstream could take for more than the request it seems to be.
     pub(crate) fn is_bare(&self) -> bool {
         !self.upgrade.is_present() && !self.has_body
     }
@@ -253,7 +258,7 @@ fn is_loopback_page(url: &[u8]) -> bool {
 }
 
 /// `host[:port]` where the host is this machine.
-fn is_loopback_authority(authority: &[u8]) -> bool {
+pub(crate) fn is_loopback_authority(authority: &[u8]) -> bool {
     let authority = authority.trim_ascii();
     // A colon inside brackets belongs to the address.
     let after_brackets = authority.iter().rposition(|byte| *byte == b']').map_or(0, |end| end + 1);

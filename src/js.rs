@@ -1,6 +1,8 @@
 //! The surface for JavaScript: the same judgement, on a `Request` of the Fetch standard.
 #![expect(unreachable_pub, reason = "what JavaScript reaches, Rust does not")]
 
+use std::cell::RefCell;
+
 use js_sys::{Error, Object, Promise};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
@@ -44,7 +46,7 @@ extern "C" {
 
 /// Decides who may pass, by the settings that it was made with.
 #[wasm_bindgen]
-pub struct Gate(crate::Gate);
+pub struct Gate(RefCell<crate::Gate>);
 
 #[wasm_bindgen]
 impl Gate {
@@ -53,13 +55,18 @@ impl Gate {
     pub fn new(settings: &Object) -> Result<Self, Error> {
         let settings = Settings::parse(Host::Embedded, |name| web::setting(settings, name))
             .map_err(|errors| Error::new(&errors.to_string()))?;
+        if settings.project.is_some() {
+            return Err(Error::new(
+                "AUTH_PROVIDER: supabase is for the Worker and the native host; this surface does not serve it yet",
+            ));
+        }
         let token = settings.token.as_ref().map_or("", crate::Secret::reveal);
         let tokens = match Tokens::single(token) {
             Ok(tokens) => tokens,
             Err(_) if !settings.policy.needs_token() => Tokens::default(),
             Err(error) => return Err(Error::new(&format!("WORKER_AUTH_TOKEN: {error}"))),
         };
-        Ok(Self(crate::Gate::with_tokens(settings.policy, tokens)))
+        Ok(Self(RefCell::new(crate::Gate::with_tokens(settings.policy, tokens))))
     }
 
     /// Judges a request. Its body is left alone.
@@ -75,22 +82,23 @@ impl Gate {
             return decision(request, false, None, None, None, "", "", Some(respond::answer(&answer, "")));
         };
         let now = web::now();
-        let verdict = match begin(&self.0, &facts, now) {
-            Step::Decided(verdict) => verdict,
+        let mut gate = self.0.borrow_mut();
+        let verdict = match begin(&mut gate, &facts, now) {
+            Step::Decided(outcome) => outcome.verdict,
             // The tokens were given with the settings: nothing is ever asked for.
-            Step::NeedTokens(_) => Verdict::Refuse(crate::Reason::StoreUnavailable),
+            _ => Verdict::Refuse(crate::Reason::StoreUnavailable),
         };
         let identity = match &verdict {
-            Verdict::Pass(pass) => pass.identity,
+            Verdict::Pass(pass) => pass.identity.as_ref(),
             Verdict::Refuse(_) => None,
         };
-        let (dropped, set, response) = match Action::of(&verdict, self.0.policy(), &facts, now) {
+        let (dropped, set, response) = match Action::of(&verdict, gate.policy(), &facts, now) {
             Action::Respond(answer) => (String::new(), String::new(), Some(respond::answer(&answer, facts.method()))),
             Action::Forward(plan) => (web::dropped(&snapshot, &facts, &plan), web::set(&plan), None),
         };
-        let user_id = identity.map(|identity| identity.user_id);
+        let user_id = identity.map(|identity| &*identity.user_id);
         let token_type = identity.map(|identity| identity.token_type.as_str());
-        let role = identity.as_ref().and_then(crate::Identity::role);
+        let role = identity.and_then(|identity| identity.role.as_deref());
         decision(request, matches!(verdict, Verdict::Pass(_)), user_id, token_type, role, &dropped, &set, response)
     }
 }

@@ -26,12 +26,13 @@
 //!     _ => None,
 //! })?;
 //! let tokens = Tokens::single(settings.token.as_ref().map_or("", Secret::reveal))?;
-//! let gate = Gate::with_tokens(settings.policy, tokens);
+//! let mut gate = Gate::with_tokens(settings.policy, tokens);
 //!
 //! let mut facts = Facts::new("GET", "/v1/models", None);
 //! facts.header("Authorization", b"Bearer correct-horse-battery-staple");
 //! let now = UnixTime::from_secs(1_767_225_600);
-//! assert!(matches!(begin(&gate, &facts, now), Step::Decided(Verdict::Pass(_))));
+//! let Step::Decided(outcome) = begin(&mut gate, &facts, now) else { unreachable!("the token is known") };
+//! assert!(matches!(outcome.verdict, Verdict::Pass(_)));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -50,8 +51,12 @@ extern crate alloc;
 extern crate std as _;
 
 mod action;
+mod cache;
 mod credential;
 mod facts;
+mod json;
+mod jwt;
+mod keys;
 mod path;
 mod policy;
 mod settings;
@@ -69,9 +74,13 @@ mod worker;
 
 pub use action::{Action, Answer, Forward, MISCONFIGURED};
 pub use facts::{Facts, Field, Scheme};
+pub use keys::{Algorithm, Jwks, Key, MAX_JWKS, Material, lifetime, max_age};
 pub use policy::{Environment, Policy, Provider};
-pub use settings::{Host, NOT_YET, ProxySettings, SETTINGS, Setting, SettingError, Settings, SettingsErrors, Upstream};
-pub use step::{Fetch, Fetched, Gate, Learned, NeedTokens, Outcome, Step, StoreUnavailable, begin, drive};
+pub use settings::{Host, NOT_YET, Project, ProxySettings, SETTINGS, Setting, SettingError, Settings, SettingsErrors, Upstream};
+pub use step::{
+    Effects, FetchedKeys, Gate, Learned, NeedKeys, NeedSignature, NeedTokens, NeedUser, Outcome, SignatureCheck, Step,
+    Unavailable, UserAnswer, begin, drive,
+};
 pub use time::UnixTime;
 pub use token::{Digest, Secret, StoreError, TokenError, Tokens, generate_token, mask_token};
 pub use verdict::{Destination, Identity, Pass, Reason, TokenType, Verdict};

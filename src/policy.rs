@@ -5,8 +5,10 @@ use alloc::{string::String, vec::Vec};
 use crate::{
     credential::Credential,
     facts::{Facts, Field},
+    jwt::Expected,
+    keys::Jwks,
     path::{self, Areas},
-    token::Digest,
+    token::{Digest, Secret},
     verdict::{Destination, Identity, Pass, Reason, Verdict},
 };
 
@@ -42,6 +44,8 @@ pub enum Provider {
     LocalByDefault,
     /// By one pre-shared bearer token.
     Static,
+    /// By the JWT of a Supabase user, or the static token.
+    Supabase,
 }
 
 /// The rules of one gateway. Made by [`Settings::parse`](crate::Settings::parse).
@@ -50,11 +54,26 @@ pub struct Policy {
     pub(crate) environment: Environment,
     pub(crate) provider: Provider,
     pub(crate) public_paths: Vec<String>,
+    pub(crate) supabase: Option<Supabase>,
     pub(crate) admin_token: Option<Digest>,
     pub(crate) serves_terminal: bool,
     pub(crate) forwards_authorization: bool,
     /// Whether somebody else serves what may pass. Otherwise the gateway answers with the caller's identity.
     pub(crate) has_upstream: bool,
+}
+
+/// The Supabase project whose users may pass.
+#[derive(Clone, Debug)]
+pub(crate) struct Supabase {
+    pub(crate) expected: Expected,
+    pub(crate) jwt_secret: Option<Secret>,
+    pub(crate) pinned: Option<Jwks>,
+    /// Roles that may use `/admin`; nothing for all.
+    pub(crate) admin_roles: Option<Vec<String>>,
+    /// Seconds for which a verified user is remembered.
+    pub(crate) cache_ttl: u64,
+    /// How many are.
+    pub(crate) cache_max: usize,
 }
 
 /// A request judged as far as can be without knowing the tokens.
@@ -76,6 +95,11 @@ impl Policy {
         self.provider
     }
 
+    /// Whether public keys have to be fetched.
+    pub fn fetches_keys(&self) -> bool {
+        self.supabase.as_ref().is_some_and(|supabase| supabase.pinned.is_none())
+    }
+
     /// Whether any request is judged by a token.
     pub const fn needs_token(&self) -> bool {
         matches!(self.provider, Provider::Static | Provider::LocalByDefault)
@@ -89,7 +113,7 @@ impl Policy {
     /// The first half: everything that goes before the comparison of tokens.
     pub(crate) fn judge<'a>(&self, facts: &Facts<'a>) -> Judgement<'a> {
         let path = facts.path.as_bytes();
-        if path::is_malformed(path) || facts.host == Field::Many {
+        if path::is_malformed(path) || facts.host == Field::Many || facts.is_two_requests_to_some() {
             return Judgement::Settled(Verdict::Refuse(Reason::MalformedRequest));
         }
         if matches!(facts.method, "CONNECT" | "TRACE" | "TRACK") {
@@ -104,7 +128,7 @@ impl Policy {
         let is_open = match self.provider {
             Provider::None | Provider::Local => true,
             Provider::LocalByDefault => facts.is_from_this_machine(),
-            Provider::Static => false,
+            Provider::Static | Provider::Supabase => false,
         };
         if is_open {
             return Judgement::Settled(self.authorize(facts, Identity::OPEN));
@@ -141,8 +165,13 @@ impl Policy {
         if areas.terminal && !self.serves_terminal {
             return Verdict::Refuse(Reason::TerminalNotServed);
         }
+        if let (true, Some(Identity { role: Some(role), .. }), Some(supabase)) = (areas.admin, &identity, &self.supabase)
+            && supabase.admin_roles.as_ref().is_some_and(|roles| !roles.contains(role))
+        {
+            return Verdict::Refuse(Reason::NotAnAdmin);
+        }
         // A preflight carries no credentials by its nature, and does nothing.
-        if let (true, Some(_), Some(expected)) = (areas.admin, identity, &self.admin_token) {
+        if let (true, Some(_), Some(expected)) = (areas.admin, &identity, &self.admin_token) {
             match facts.admin_token {
                 Field::Absent => return Verdict::Refuse(Reason::NoAdminToken),
                 Field::One(token) if Digest::of(token.trim_ascii()).matches(expected) => {}

@@ -15,9 +15,11 @@ use core::{
 };
 
 use crate::{
-    facts::Scheme,
+    facts::{Scheme, is_loopback_authority},
+    jwt::Expected,
+    keys::Jwks,
     path,
-    policy::{ALWAYS_PUBLIC, Environment, Policy, Provider},
+    policy::{ALWAYS_PUBLIC, Environment, Policy, Provider, Supabase},
     token::{Digest, Secret, Tokens},
 };
 
@@ -68,7 +70,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "AUTH_PROVIDER",
-        "none|local|static",
+        "none|local|static|supabase",
         "How callers prove who they are [default: local for development on loopback, else static]",
     ),
     secret("WORKER_AUTH_TOKEN", "TOKEN", "The static bearer token [default: from the store, else generated]"),
@@ -78,6 +80,24 @@ pub const SETTINGS: &[Setting] = &[
         "FILE",
         "The deployment file [default: deployment.yaml in the user's nodetool configuration folder]",
     ),
+    setting("SUPABASE_URL", "URL", "The Supabase project whose users may pass"),
+    secret("SUPABASE_KEY", "KEY", "An API key of the project; the publishable one will do"),
+    secret("SUPABASE_JWT_SECRET", "SECRET", "Its legacy HS256 secret [default: HS256 tokens are checked by the project]"),
+    setting("SUPABASE_JWKS", "JSON", "Its public keys, pinned: then nothing is fetched or asked"),
+    setting("SUPABASE_ALLOW_ANONYMOUS", "BOOL", "Whether anonymous users pass [default: yes]"),
+    setting("SUPABASE_AUDIENCE", "TEXT", "The expected aud [default: authenticated]"),
+    setting("SUPABASE_ISSUER", "TEXT", "The expected iss [default: SUPABASE_URL/auth/v1]"),
+    setting(
+        "AUTH_CACHE_TTL",
+        "SECONDS",
+        "For how long a verified token is remembered, 0 = never [default: REMOTE_AUTH_CACHE_TTL, else 30]",
+    ),
+    setting("AUTH_CACHE_MAX", "COUNT", "How many are, 0 = none [default: REMOTE_AUTH_CACHE_MAX, else 1000]"),
+    setting("REMOTE_AUTH_CACHE_TTL", "SECONDS", "The former name of AUTH_CACHE_TTL"),
+    setting("REMOTE_AUTH_CACHE_MAX", "COUNT", "The former name of AUTH_CACHE_MAX"),
+    setting("AUTH_LEEWAY", "SECONDS", "Clock skew allowed on exp, nbf and iat, 0 to 300 [default: 30]"),
+    setting("AUTH_FETCH_TIMEOUT", "SECONDS", "For one call to Supabase [default: 5]"),
+    setting("AUTH_ADMIN_ROLES", "ROLE,...", "JWT roles that may use /admin, * = all [default: *]"),
     setting("AUTH_PUBLIC_PATHS", "PATH,...", "Further public paths, exact; /health and /ping always are"),
     secret("ADMIN_TOKEN", "TOKEN", "When set, /admin and below also need it in X-Admin-Token"),
     setting("AUTH_FORWARD_AUTHORIZATION", "keep|strip", "Whether the upstream sees the client's credential [default: keep]"),
@@ -110,8 +130,33 @@ pub struct Settings {
     pub log_level: &'static str,
     /// Whether the log is JSON.
     pub logs_json: bool,
+    /// How to reach the Supabase project, if its users may pass.
+    pub project: Option<Project>,
     /// What is allowed but should be known.
     pub warnings: Vec<String>,
+}
+
+/// How to reach a Supabase project.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// Its URL, without a trailing slash.
+    pub url: String,
+    /// Its API key.
+    pub key: Secret,
+    /// Seconds for one call.
+    pub timeout: u64,
+}
+
+impl Project {
+    /// Where its public keys are.
+    pub fn jwks_url(&self) -> String {
+        format!("{}/auth/v1/.well-known/jwks.json", self.url)
+    }
+
+    /// Where it tells whose a token is.
+    pub fn user_url(&self) -> String {
+        format!("{}/auth/v1/user", self.url)
+    }
 }
 
 /// How to reach the upstream.
@@ -230,6 +275,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         let mut warnings = Vec::new();
         let provider = self.provider(host, environment, listen, &mut warnings);
         let upstream = self.upstream(host);
+        let (supabase, project) = self.supabase(provider, environment, &mut warnings).unzip();
         let has_upstream = upstream.is_some() || host == Host::Embedded;
         Settings {
             token: self.token(),
@@ -249,11 +295,13 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                 environment,
                 provider,
                 public_paths: self.public_paths(),
+                supabase,
                 admin_token: self.secret("ADMIN_TOKEN").map(|token| Digest::of(token.reveal().as_bytes())),
-                serves_terminal: self.boolean("NODETOOL_ENABLE_TERMINAL_WS") && environment != Environment::Production,
+                serves_terminal: self.boolean("NODETOOL_ENABLE_TERMINAL_WS", false) && environment != Environment::Production,
                 forwards_authorization: self.choice("AUTH_FORWARD_AUTHORIZATION", true, &[("keep", true), ("strip", false)]),
                 has_upstream,
             },
+            project,
             warnings,
         }
     }
@@ -298,9 +346,14 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         let provider = self.choice(
             "AUTH_PROVIDER",
             Provider::Static,
-            &[("none", Provider::None), ("local", Provider::Local), ("static", Provider::Static)],
+            &[
+                ("none", Provider::None),
+                ("local", Provider::Local),
+                ("static", Provider::Static),
+                ("supabase", Provider::Supabase),
+            ],
         );
-        if provider != Provider::Static {
+        if matches!(provider, Provider::None | Provider::Local) {
             if environment == Environment::Production && !insecure {
                 self.wrong(
                     "AUTH_PROVIDER",
@@ -328,6 +381,82 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
             }
             (token, alias) => token.or(alias),
         }
+    }
+
+    fn supabase(
+        &mut self,
+        provider: Provider,
+        environment: Environment,
+        warnings: &mut Vec<String>,
+    ) -> Option<(Supabase, Project)> {
+        let leeway = self.number("AUTH_LEEWAY", 30, 300);
+        let ttl_name = if self.text("AUTH_CACHE_TTL").is_some() { "AUTH_CACHE_TTL" } else { "REMOTE_AUTH_CACHE_TTL" };
+        let max_name = if self.text("AUTH_CACHE_MAX").is_some() { "AUTH_CACHE_MAX" } else { "REMOTE_AUTH_CACHE_MAX" };
+        let (cache_ttl, cache_max) = (self.number(ttl_name, 30, 86_400), self.number(max_name, 1000, 1_000_000));
+        let timeout = self.number("AUTH_FETCH_TIMEOUT", 5, 300);
+        if timeout == 0 {
+            self.wrong("AUTH_FETCH_TIMEOUT", "must be at least 1 second");
+        }
+        let allows_anonymous = self.boolean("SUPABASE_ALLOW_ANONYMOUS", true);
+        let roles = self.list("AUTH_ADMIN_ROLES");
+        if roles.is_empty() && self.text("AUTH_ADMIN_ROLES").is_some() {
+            self.wrong("AUTH_ADMIN_ROLES", "names no role; unset it, or say * if every user may use /admin");
+        }
+        let admin_roles = (!roles.is_empty() && !roles.iter().any(|role| role == "*")).then_some(roles);
+        let pinned = self.text("SUPABASE_JWKS").and_then(|document| {
+            let keys = Jwks::parse(document.as_bytes()).filter(|keys| !keys.is_empty());
+            if keys.is_none() {
+                self.wrong(
+                    "SUPABASE_JWKS",
+                    "must be a JSON Web Key Set with at least one public key of ES256, RS256, PS256 or EdDSA",
+                );
+            }
+            keys
+        });
+        if provider != Provider::Supabase {
+            return None;
+        }
+        let url = self.project_url(environment);
+        let key = self.secret("SUPABASE_KEY");
+        if key.is_none() {
+            self.wrong(
+                "SUPABASE_KEY",
+                "needed for AUTH_PROVIDER=supabase: an API key of the project, the publishable one will do",
+            );
+        }
+        if admin_roles.is_none() && environment == Environment::Production {
+            warnings.push("AUTH_ADMIN_ROLES is not set: every user of the project may use /admin".to_owned());
+        }
+        let (url, key) = (url?, key?);
+        let issuer = self.text("SUPABASE_ISSUER").unwrap_or_else(|| format!("{url}/auth/v1"));
+        let audience = self.text("SUPABASE_AUDIENCE").unwrap_or_else(|| "authenticated".to_owned());
+        let supabase = Supabase {
+            expected: Expected { issuer, audience, allows_anonymous, leeway: u32::try_from(leeway).unwrap_or(0) },
+            jwt_secret: self.text("SUPABASE_JWT_SECRET").map(Secret::new),
+            pinned,
+            admin_roles,
+            cache_ttl,
+            cache_max: usize::try_from(cache_max).unwrap_or(0),
+        };
+        Some((supabase, Project { url, key, timeout }))
+    }
+
+    fn project_url(&mut self, environment: Environment) -> Option<String> {
+        let Some(url) = self.text("SUPABASE_URL") else {
+            self.wrong("SUPABASE_URL", "needed for AUTH_PROVIDER=supabase, like https://PROJECT.supabase.co");
+            return None;
+        };
+        let Some(origin) = Upstream::parse(&url) else {
+            self.wrong("SUPABASE_URL", "must be the URL of a project, like https://PROJECT.supabase.co, without a path");
+            return None;
+        };
+        if environment == Environment::Production
+            && origin.scheme == Scheme::Http
+            && !is_loopback_authority(origin.authority.as_bytes())
+        {
+            self.wrong("SUPABASE_URL", "must be https in production: keys that came over http could be anyone's");
+        }
+        Some(origin.origin())
     }
 
     fn public_paths(&mut self) -> Vec<String> {
@@ -380,27 +509,31 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         })
     }
 
+    /// A time limit, or none.
     fn seconds(&mut self, name: &'static str, default: u64) -> Option<u64> {
         const DAY: u64 = 86_400;
-        let seconds = match self.text(name).map(|text| text.parse::<u64>()) {
-            None => default,
-            Some(Ok(seconds)) if seconds <= DAY => seconds,
-            Some(_) => {
-                self.wrong(name, "must be whole seconds from 0 (no limit) to 86400");
-                default
-            }
-        };
-        (seconds > 0).then_some(seconds)
+        Some(self.number(name, default, DAY)).filter(|seconds| *seconds > 0)
     }
 
-    fn boolean(&mut self, name: &'static str) -> bool {
-        let Some(text) = self.text(name) else { return false };
+    fn number(&mut self, name: &'static str, default: u64, max: u64) -> u64 {
+        match self.text(name).map(|text| text.parse::<u64>()) {
+            None => default,
+            Some(Ok(number)) if number <= max => number,
+            Some(_) => {
+                self.wrong(name, &format!("must be a whole number from 0 to {max}"));
+                default
+            }
+        }
+    }
+
+    fn boolean(&mut self, name: &'static str, default: bool) -> bool {
+        let Some(text) = self.text(name) else { return default };
         match text.to_ascii_lowercase().as_str() {
             "1" | "true" | "yes" | "on" => true,
             "0" | "false" | "no" | "off" => false,
             _ => {
                 self.wrong(name, "must be one of 1, true, yes, on, 0, false, no, off");
-                false
+                default
             }
         }
     }

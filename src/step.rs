@@ -1,12 +1,16 @@
 //! One request, step by step: each step is consumed by the only call that may follow it.
 
-use core::future::Future;
+use alloc::{borrow::ToOwned, sync::Arc, vec::Vec};
 
 use crate::{
+    cache::Cache,
     facts::Facts,
-    policy::{Judgement, Policy},
+    json::Json,
+    jwt::{self, Claims, ClaimsError, Untrusted},
+    keys::{Algorithm, Jwks, Key, KeyNews, KnownKeys, Lookup, SelectedKey},
+    policy::{Judgement, Policy, Provider, Supabase},
     time::UnixTime,
-    token::{Digest, Match, StoreError, Tokens},
+    token::{Digest, Match, Secret, StoreError, Tokens},
     verdict::{Identity, Reason, Verdict},
 };
 
@@ -16,48 +20,63 @@ const TOKENS_FRESH_FOR: u64 = 30_000;
 /// For how long remembered tokens stand in for a store that cannot be read, in milliseconds.
 const TOKENS_USABLE_FOR: u64 = 3_600_000;
 
-/// A policy with the tokens that it accepts: all that judging a request takes.
+/// A policy with all that was learned under it: tokens, keys and verified users.
 #[derive(Clone, Debug)]
 pub struct Gate {
-    policy: Policy,
+    policy: Arc<Policy>,
     tokens: Source,
+    keys: KnownKeys,
+    cache: Cache,
 }
 
 #[derive(Clone, Debug)]
 enum Source {
-    Fixed(Tokens),
+    Fixed(Arc<Tokens>),
     Store { remembered: Option<Remembered> },
 }
 
 #[derive(Clone, Debug)]
 struct Remembered {
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
     at: UnixTime,
 }
 
 impl Gate {
     /// A gate that accepts these tokens, and asks for no others.
-    pub const fn with_tokens(policy: Policy, tokens: Tokens) -> Self {
-        Self { policy, tokens: Source::Fixed(tokens) }
+    pub fn with_tokens(policy: Policy, tokens: Tokens) -> Self {
+        Self::new(policy, Source::Fixed(Arc::new(tokens)))
     }
 
     /// A gate whose tokens are kept in a store, which it asks for when a request needs them.
-    pub const fn with_store(policy: Policy) -> Self {
-        Self { policy, tokens: Source::Store { remembered: None } }
+    pub fn with_store(policy: Policy) -> Self {
+        Self::new(policy, Source::Store { remembered: None })
+    }
+
+    fn new(policy: Policy, tokens: Source) -> Self {
+        let supabase = policy.supabase.as_ref();
+        let keys = supabase.and_then(|supabase| supabase.pinned.clone()).map_or_else(KnownKeys::default, KnownKeys::pinned);
+        let capacity = supabase.filter(|supabase| supabase.cache_ttl > 0).map_or(0, |supabase| supabase.cache_max);
+        Self { policy: Arc::new(policy), tokens, keys, cache: Cache::new(capacity) }
     }
 
     /// The rules of this gate.
-    pub const fn policy(&self) -> &Policy {
+    pub fn policy(&self) -> &Arc<Policy> {
         &self.policy
     }
 
     /// Keeps what was learned while a request was judged, for the next ones.
     pub fn learn(&mut self, learned: Learned) {
-        if let (Source::Store { remembered }, Some(news)) = (&mut self.tokens, learned.0) {
+        if let (Source::Store { remembered }, Some(news)) = (&mut self.tokens, learned.tokens) {
             // Requests overlap: what was asked for earlier must not overwrite what came later.
             if remembered.as_ref().is_none_or(|known| known.at <= news.at) {
                 *remembered = Some(news);
             }
+        }
+        if let Some(news) = learned.keys {
+            self.keys.learn(news);
+        }
+        if let Some((token, identity, until)) = learned.user {
+            self.cache.insert(token, identity, until);
         }
     }
 }
@@ -67,42 +86,15 @@ impl Gate {
 #[derive(Debug)]
 pub enum Step<'a> {
     /// It is over.
-    Decided(Verdict),
-    /// It needs the accepted tokens from the store.
+    Decided(Outcome),
+    /// It needs the accepted static tokens from the store.
     NeedTokens(NeedTokens<'a>),
-}
-
-/// What a step asks its host for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Fetch {
-    /// The value of `worker_auth_token` in the token store.
-    Tokens,
-}
-
-/// What the host brought, and when.
-#[derive(Clone, Debug)]
-pub struct Fetched {
-    /// The value as it stands in the store; nothing if there is none; an error if the store did not answer.
-    pub tokens: Result<Option<crate::Secret>, StoreUnavailable>,
-    /// The time after the fetch.
-    pub at: UnixTime,
-}
-
-/// The store did not answer. Why is for the host to log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoreUnavailable;
-
-/// What was learned while a request was judged. The host hands it to [`Gate::learn`].
-#[derive(Clone, Debug, Default)]
-#[must_use]
-pub struct Learned(Option<Remembered>);
-
-impl Learned {
-    /// Whether there is nothing to keep.
-    pub const fn is_nothing(&self) -> bool {
-        self.0.is_none()
-    }
+    /// It needs the public keys of the project.
+    NeedKeys(NeedKeys<'a>),
+    /// It needs a signature checked.
+    NeedSignature(NeedSignature<'a>),
+    /// It needs the project's word on a token that cannot be checked here.
+    NeedUser(NeedUser<'a>),
 }
 
 /// How the judgement of a request ended.
@@ -114,69 +106,238 @@ pub struct Outcome {
     pub learned: Learned,
     /// What is wrong with the value in the token store, for the log.
     pub store_error: Option<StoreError>,
+    /// Whether keys past their age were used, because newer ones could not be had.
+    pub used_stale_keys: bool,
+}
+
+/// What was learned while a request was judged. The host hands it to [`Gate::learn`].
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Learned {
+    tokens: Option<Remembered>,
+    keys: Option<KeyNews>,
+    user: Option<(Digest, Identity, UnixTime)>,
+}
+
+impl Learned {
+    /// Whether there is nothing to keep.
+    pub const fn is_nothing(&self) -> bool {
+        self.tokens.is_none() && self.keys.is_none() && self.user.is_none()
+    }
+}
+
+/// The host could not get an answer. Why is for the host to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unavailable;
+
+/// A key set as its server gave it.
+#[derive(Clone, Debug)]
+pub struct FetchedKeys {
+    /// The body of the answer.
+    pub document: Vec<u8>,
+    /// Its `max-age`, in seconds, if it has one: see [`max_age`](crate::max_age).
+    pub max_age: Option<u64>,
+}
+
+/// What the user endpoint said.
+#[derive(Clone, Debug)]
+pub struct UserAnswer {
+    /// The status code.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// The matter of one request: what every step carries along.
+#[derive(Debug)]
+struct Matter<'a> {
+    policy: Arc<Policy>,
+    facts: &'a Facts<'a>,
+    presented: Digest,
+    learned: Learned,
+    used_stale_keys: bool,
+}
+
+impl Matter<'_> {
+    fn decide(self, verdict: Verdict) -> Outcome {
+        Outcome { verdict, learned: self.learned, store_error: None, used_stale_keys: self.used_stale_keys }
+    }
+
+    fn refuse(self, reason: Reason) -> Outcome {
+        self.decide(Verdict::Refuse(reason))
+    }
+
+    /// Lets a user in, and remembers it for the next time that the same token comes.
+    fn admit(mut self, supabase: &Supabase, claims: Claims, now: UnixTime) -> Outcome {
+        let identity = Identity::user(claims.subject, claims.role);
+        let until = now.as_millis().saturating_add(supabase.cache_ttl.saturating_mul(1000)).min((claims.expires * 1000.0) as u64);
+        if until > now.as_millis() {
+            self.learned.user = Some((self.presented, identity.clone(), UnixTime::from_millis(until)));
+        }
+        let verdict = self.policy.authorize(self.facts, identity);
+        self.decide(verdict)
+    }
+}
+
+const fn decided(verdict: Verdict) -> Outcome {
+    Outcome { verdict, learned: Learned { tokens: None, keys: None, user: None }, store_error: None, used_stale_keys: false }
+}
+
+/// Judges a request as far as is possible at once.
+pub fn begin<'a>(gate: &mut Gate, facts: &'a Facts<'a>, now: UnixTime) -> Step<'a> {
+    let token = match gate.policy.judge(facts) {
+        Judgement::Settled(verdict) => return Step::Decided(decided(verdict)),
+        Judgement::HangsOn(token) => token,
+    };
+    match token {
+        Ok(token) if gate.policy.supabase.is_some() => begin_with_users(gate, facts, token, now),
+        // Under `supabase` there is always something that anyone could bring.
+        Err(reason) if gate.policy.provider == Provider::Supabase => Step::Decided(decided(Verdict::Refuse(reason))),
+        token => begin_static(gate, facts, token.map(Digest::of), now),
+    }
+}
+
+fn begin_static<'a>(gate: &Gate, facts: &'a Facts<'a>, presented: Result<Digest, Reason>, now: UnixTime) -> Step<'a> {
+    let known = match &gate.tokens {
+        Source::Fixed(tokens) => tokens,
+        // Whoever brings no token needs no fresh ones to be refused.
+        Source::Store { remembered: Some(known) }
+            if now.millis_since(known.at) < TOKENS_FRESH_FOR || (presented.is_err() && !known.tokens.is_empty()) =>
+        {
+            &known.tokens
+        }
+        Source::Store { remembered } => {
+            let remembered = remembered.clone();
+            return Step::NeedTokens(NeedTokens { policy: Arc::clone(&gate.policy), facts, presented, remembered });
+        }
+    };
+    Step::Decided(decided(compare(&gate.policy, facts, &presented, known, now)))
+}
+
+fn begin_with_users<'a>(gate: &mut Gate, facts: &'a Facts<'a>, token: &[u8], now: UnixTime) -> Step<'a> {
+    let presented = Digest::of(token);
+    let known = match &gate.tokens {
+        Source::Fixed(tokens) => Some(tokens),
+        Source::Store { remembered } => {
+            remembered.as_ref().filter(|known| now.millis_since(known.at) < TOKENS_FRESH_FOR).map(|known| &known.tokens)
+        }
+    };
+    match known.map(|tokens| tokens.find(&presented, now)) {
+        Some(Match::Accepted) => return Step::Decided(decided(gate.policy.authorize(facts, Identity::STATIC))),
+        Some(Match::Expired) => return Step::Decided(decided(Verdict::Refuse(Reason::ExpiredStaticToken))),
+        // A token that is no JWT can only be a static one.
+        None if !jwt::looks_like_jwt(token) => return begin_static(gate, facts, Ok(presented), now),
+        Some(Match::Unknown) if !jwt::looks_like_jwt(token) => {
+            return Step::Decided(decided(Verdict::Refuse(Reason::InvalidToken)));
+        }
+        Some(Match::Unknown) | None => {}
+    }
+    if let Some(identity) = gate.cache.get(&presented, now) {
+        return Step::Decided(decided(gate.policy.authorize(facts, identity)));
+    }
+    let matter =
+        Matter { policy: Arc::clone(&gate.policy), facts, presented, learned: Learned::default(), used_stale_keys: false };
+    user_token(matter, &gate.keys, token, now)
+}
+
+fn user_token<'a>(matter: Matter<'a>, keys: &KnownKeys, token: &[u8], now: UnixTime) -> Step<'a> {
+    let policy = Arc::clone(&matter.policy);
+    let Some(supabase) = &policy.supabase else { return Step::Decided(matter.refuse(Reason::InvalidToken)) };
+    let jwt = match Untrusted::parse(token) {
+        Ok(jwt) => jwt,
+        Err(reason) => return Step::Decided(matter.refuse(reason)),
+    };
+    // Claims come first: they cost nothing, and nobody is asked about a token that could not pass anyway. That one is
+    // expired can be told by anyone who reads it.
+    let claims = match jwt.check(&supabase.expected, now) {
+        Ok(claims) => claims,
+        Err(ClaimsError::Expired) => return Step::Decided(matter.refuse(Reason::ExpiredToken)),
+        Err(ClaimsError::Unacceptable) => return Step::Decided(matter.refuse(Reason::UnacceptableClaims)),
+    };
+    if jwt.algorithm == Algorithm::Hs256 {
+        return match &supabase.jwt_secret {
+            Some(secret) if jwt::is_signed_with(secret, token) => Step::Decided(matter.admit(supabase, claims, now)),
+            Some(_) => Step::Decided(matter.refuse(Reason::BadSignature)),
+            None if supabase.pinned.is_some() => Step::Decided(matter.refuse(Reason::UnknownKey)),
+            None => Step::NeedUser(NeedUser { matter, claims, token: Secret::new(as_text(token)) }),
+        };
+    }
+    let asked = Asked { jwt, claims, token: Secret::new(as_text(token)), keys: keys.clone() };
+    match asked.keys.look_up(asked.jwt.algorithm, asked.jwt.key_id.as_deref(), now, true) {
+        Lookup::Ask => {
+            let for_missing = asked.keys.is_fresh(now);
+            let newer_than = if for_missing { Some(now) } else { asked.keys.fetched_at() };
+            Step::NeedKeys(NeedKeys { matter, asked, for_missing, newer_than })
+        }
+        found => with_keys(matter, asked, found, false),
+    }
+}
+
+/// A bearer token is ASCII by its parser.
+fn as_text(token: &[u8]) -> alloc::string::String {
+    core::str::from_utf8(token).unwrap_or_default().to_owned()
+}
+
+/// A token on its way to a key.
+#[derive(Debug)]
+struct Asked {
+    jwt: Untrusted,
+    claims: Claims,
+    token: Secret,
+    keys: KnownKeys,
+}
+
+fn with_keys<'a>(mut matter: Matter<'a>, asked: Asked, found: Lookup, has_refetched: bool) -> Step<'a> {
+    match found {
+        Lookup::Found { key, is_stale } => {
+            matter.used_stale_keys |= is_stale;
+            Step::NeedSignature(NeedSignature { matter, jwt: asked.jwt, claims: asked.claims, key })
+        }
+        // As `supabase-js` does: the key may be newer than what the key server's own cache gives out. But only whose
+        // keys were refetched just now is asked about: not every stranger can make the gateway ask.
+        Lookup::Unknown if has_refetched => Step::NeedUser(NeedUser { matter, claims: asked.claims, token: asked.token }),
+        Lookup::Unknown => Step::Decided(matter.refuse(Reason::UnknownKey)),
+        Lookup::Ask | Lookup::Unavailable => Step::Decided(matter.refuse(Reason::KeysUnavailable)),
+    }
 }
 
 /// A request that hangs on which tokens are in the store.
 #[derive(Debug)]
 pub struct NeedTokens<'a> {
-    policy: &'a Policy,
+    policy: Arc<Policy>,
     facts: &'a Facts<'a>,
     presented: Result<Digest, Reason>,
-    remembered: Option<&'a Remembered>,
+    remembered: Option<Remembered>,
 }
 
-/// Judges a request as far as is possible at once.
-pub fn begin<'a>(gate: &'a Gate, facts: &'a Facts<'a>, now: UnixTime) -> Step<'a> {
-    let presented = match gate.policy.judge(facts) {
-        Judgement::Settled(verdict) => return Step::Decided(verdict),
-        Judgement::HangsOn(presented) => presented.map(Digest::of),
-    };
-    match &gate.tokens {
-        Source::Fixed(tokens) => Step::Decided(compare(&gate.policy, facts, &presented, tokens, now)),
-        // Whoever brings no token needs no fresh ones to be refused.
-        Source::Store { remembered: Some(known) }
-            if now.millis_since(known.at) < TOKENS_FRESH_FOR || (presented.is_err() && !known.tokens.is_empty()) =>
-        {
-            Step::Decided(compare(&gate.policy, facts, &presented, &known.tokens, now))
-        }
-        Source::Store { remembered } => {
-            Step::NeedTokens(NeedTokens { policy: &gate.policy, facts, presented, remembered: remembered.as_ref() })
-        }
-    }
-}
-
-impl NeedTokens<'_> {
-    /// What to fetch.
-    pub const fn fetch(&self) -> Fetch {
-        Fetch::Tokens
-    }
-
-    /// Goes on with what the store held.
-    #[must_use]
-    pub fn provide(self, fetched: Fetched) -> Outcome {
-        let now = fetched.at;
-        let (failure, store_error) = match fetched.tokens {
+impl<'a> NeedTokens<'a> {
+    /// Goes on with what the store held: the value of `worker_auth_token`, or nothing if there is none.
+    pub fn provide(self, value: Result<Option<Secret>, Unavailable>, now: UnixTime) -> Step<'a> {
+        let (failure, store_error) = match value {
             Ok(value) => match value.map_or(Ok(Tokens::default()), |value| Tokens::parse(value.reveal())) {
                 Ok(tokens) => {
-                    let verdict = compare(self.policy, self.facts, &self.presented, &tokens, now);
-                    return Outcome { verdict, learned: Learned(Some(Remembered { tokens, at: now })), store_error: None };
+                    let verdict = compare(&self.policy, self.facts, &self.presented, &tokens, now);
+                    let learned =
+                        Learned { tokens: Some(Remembered { tokens: Arc::new(tokens), at: now }), ..Learned::default() };
+                    return Step::Decided(Outcome { learned, ..decided(verdict) });
                 }
                 Err(error) => (Reason::StoreMisconfigured, Some(error)),
             },
-            Err(StoreUnavailable) => (Reason::StoreUnavailable, None),
+            Err(Unavailable) => (Reason::StoreUnavailable, None),
         };
         let verdict = match self.remembered {
             Some(known) if !known.tokens.is_empty() && now.millis_since(known.at) < TOKENS_USABLE_FOR => {
-                compare(self.policy, self.facts, &self.presented, &known.tokens, now)
+                compare(&self.policy, self.facts, &self.presented, &known.tokens, now)
             }
             _ => Verdict::Refuse(self.presented.err().unwrap_or(failure)),
         };
-        Outcome { verdict, learned: Learned::default(), store_error }
+        Step::Decided(Outcome { store_error, ..decided(verdict) })
     }
 }
 
 fn compare(policy: &Policy, facts: &Facts<'_>, presented: &Result<Digest, Reason>, tokens: &Tokens, now: UnixTime) -> Verdict {
-    if tokens.is_empty() {
+    // Under `supabase` users bring tokens of their own: that there is no static one is no fault.
+    if tokens.is_empty() && policy.provider != Provider::Supabase {
         return Verdict::Refuse(Reason::NoTokenConfigured);
     }
     match presented.as_ref().map(|presented| tokens.find(presented, now)) {
@@ -187,18 +348,147 @@ fn compare(policy: &Policy, facts: &Facts<'_>, presented: &Result<Digest, Reason
     }
 }
 
-/// Takes a request from its first step to its end. `fetch` does what a step asks for; whether its future is `Send`
-/// is the host's affair.
-pub async fn drive<F, Fut>(step: Step<'_>, mut fetch: F) -> Outcome
-where
-    F: FnMut(Fetch) -> Fut,
-    Fut: Future<Output = Fetched>,
-{
-    match step {
-        Step::Decided(verdict) => Outcome { verdict, learned: Learned::default(), store_error: None },
-        Step::NeedTokens(need) => {
-            let fetched = fetch(need.fetch()).await;
-            need.provide(fetched)
-        }
+/// A request whose token names a key that is not known, or not fresh enough.
+#[derive(Debug)]
+pub struct NeedKeys<'a> {
+    matter: Matter<'a>,
+    asked: Asked,
+    for_missing: bool,
+    newer_than: Option<UnixTime>,
+}
+
+impl<'a> NeedKeys<'a> {
+    /// What was fetched before this time would not help.
+    pub const fn newer_than(&self) -> Option<UnixTime> {
+        self.newer_than
+    }
+
+    /// Goes on with the answer of the key server, fetched at `at`.
+    pub fn provide(mut self, fetched: Result<FetchedKeys, Unavailable>, at: UnixTime) -> Step<'a> {
+        let keys = fetched.ok().and_then(|fetched| Some((Arc::new(Jwks::parse(&fetched.document)?), fetched.max_age)));
+        let news = KeyNews { keys, at, for_missing: self.for_missing };
+        self.asked.keys.learn(news.clone());
+        self.matter.learned.keys = Some(news);
+        let jwt = &self.asked.jwt;
+        let found = self.asked.keys.look_up(jwt.algorithm, jwt.key_id.as_deref(), at, false);
+        with_keys(self.matter, self.asked, found, true)
+    }
+}
+
+/// A request whose token is good if its signature is.
+#[derive(Debug)]
+pub struct NeedSignature<'a> {
+    matter: Matter<'a>,
+    jwt: Untrusted,
+    claims: Claims,
+    key: SelectedKey,
+}
+
+/// A signature to check.
+#[derive(Clone, Copy, Debug)]
+pub struct SignatureCheck<'a> {
+    /// The key, with its algorithm.
+    pub key: &'a Key,
+    /// What was signed.
+    pub message: &'a [u8],
+    /// As JWS has it: for ES256 the 64 bytes of r and s (RFC 7518, section 3.4).
+    pub signature: &'a [u8],
+}
+
+impl<'a> NeedSignature<'a> {
+    /// What to check.
+    pub fn check(&self) -> Option<SignatureCheck<'_>> {
+        Some(SignatureCheck { key: self.key.get()?, message: &self.jwt.message, signature: &self.jwt.signature })
+    }
+
+    /// Goes on with whether the signature is right.
+    pub fn provide(self, is_right: bool, now: UnixTime) -> Step<'a> {
+        let policy = Arc::clone(&self.matter.policy);
+        Step::Decided(match &policy.supabase {
+            Some(supabase) if is_right => self.matter.admit(supabase, self.claims, now),
+            _ => self.matter.refuse(Reason::BadSignature),
+        })
+    }
+}
+
+/// A request whose token only the project itself can check.
+#[derive(Debug)]
+pub struct NeedUser<'a> {
+    matter: Matter<'a>,
+    claims: Claims,
+    token: Secret,
+}
+
+impl<'a> NeedUser<'a> {
+    /// The token to ask about.
+    pub const fn token(&self) -> &Secret {
+        &self.token
+    }
+
+    /// Goes on with the answer of the user endpoint.
+    pub fn provide(self, answer: Result<UserAnswer, Unavailable>, now: UnixTime) -> Step<'a> {
+        let policy = Arc::clone(&self.matter.policy);
+        let body = answer.as_ref().ok().and_then(|answer| Json::parse(&answer.body));
+        let member = |name: &str| body.as_ref().and_then(|body| body.get(name)).and_then(Json::as_str);
+        Step::Decided(match (answer.map(|answer| answer.status), &policy.supabase) {
+            (Ok(200), Some(supabase)) if member("id") == Some(&self.claims.subject) => {
+                self.matter.admit(supabase, self.claims, now)
+            }
+            (Ok(200), Some(_)) if member("id").is_some() => self.matter.refuse(Reason::UserRefused),
+            // What stands before the server refuses our own key in words of its own.
+            (Ok(401), _) if member("message").is_some_and(|message| message.contains("API key")) => {
+                self.matter.refuse(Reason::ApiKeyRefused)
+            }
+            (Ok(400 | 401 | 403 | 404), _) => self.matter.refuse(Reason::UserRefused),
+            _ => self.matter.refuse(Reason::UserUnavailable),
+        })
+    }
+}
+
+/// What a host does for the core. Whether the futures are `Send` is the host's affair: it shows where they are spawned.
+#[expect(async_fn_in_trait, reason = "no bound on the futures fits both hosts")]
+pub trait Effects {
+    /// The time.
+    fn now(&self) -> UnixTime;
+
+    /// The value of `worker_auth_token` in the token store, if there is one.
+    async fn tokens(&self) -> Result<Option<Secret>, Unavailable>;
+
+    /// The key set of the project, and when it was fetched. One that was fetched for somebody else, after `newer_than`,
+    /// will do as long as it is fresh.
+    async fn keys(&self, newer_than: Option<UnixTime>) -> (Result<FetchedKeys, Unavailable>, UnixTime);
+
+    /// Whether a signature is right.
+    async fn signature(&self, check: SignatureCheck<'_>) -> bool;
+
+    /// The answer of the project's user endpoint about a token.
+    async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable>;
+}
+
+/// Takes a request from its first step to its end.
+pub async fn drive(mut step: Step<'_>, host: &impl Effects) -> Outcome {
+    loop {
+        step = match step {
+            Step::Decided(outcome) => return outcome,
+            Step::NeedTokens(need) => {
+                let value = host.tokens().await;
+                need.provide(value, host.now())
+            }
+            Step::NeedKeys(need) => {
+                let (fetched, at) = host.keys(need.newer_than()).await;
+                need.provide(fetched, at)
+            }
+            Step::NeedSignature(need) => {
+                let is_right = match need.check() {
+                    Some(check) => host.signature(check).await,
+                    None => false,
+                };
+                need.provide(is_right, host.now())
+            }
+            Step::NeedUser(need) => {
+                let answer = host.user(need.token()).await;
+                need.provide(answer, host.now())
+            }
+        };
     }
 }

@@ -22,6 +22,11 @@ impl UnixTime {
         self.0 / 1000
     }
 
+    /// Milliseconds since the epoch.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
     /// Milliseconds from `earlier` to `self`; zero when the clock has gone backwards.
     pub const fn millis_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)

@@ -44,7 +44,7 @@ impl Drop for Secret {
 }
 
 /// The SHA-256 of a secret. Secrets of any length are compared as digests, in constant time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
 impl Digest {

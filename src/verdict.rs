@@ -1,5 +1,7 @@
 //! How a request was judged, and why.
 
+use alloc::{borrow::Cow, string::String};
+
 /// The judgement of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -28,23 +30,24 @@ pub enum Destination {
 }
 
 /// Whom the upstream is told that it serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// `x-user-id`.
-    pub user_id: &'static str,
+    pub user_id: Cow<'static, str>,
     /// `x-auth-token-type`.
     pub token_type: TokenType,
+    /// `x-auth-role`: the role of a JWT. Static tokens have none.
+    pub role: Option<String>,
 }
 
 impl Identity {
     /// The one user of a gateway with a static token.
-    pub const STATIC: Self = Self { user_id: "1", token_type: TokenType::Static };
+    pub const STATIC: Self = Self { user_id: Cow::Borrowed("1"), token_type: TokenType::Static, role: None };
     /// The one user of a gateway that asks for nothing.
-    pub const OPEN: Self = Self { user_id: "1", token_type: TokenType::None };
+    pub const OPEN: Self = Self { user_id: Cow::Borrowed("1"), token_type: TokenType::None, role: None };
 
-    /// The role of a JWT; static tokens have none.
-    pub const fn role(&self) -> Option<&str> {
-        None
+    pub(crate) const fn user(subject: String, role: String) -> Self {
+        Self { user_id: Cow::Owned(subject), token_type: TokenType::User, role: Some(role) }
     }
 }
 
@@ -55,6 +58,8 @@ pub enum TokenType {
     None,
     /// The pre-shared bearer token.
     Static,
+    /// A JWT.
+    User,
 }
 
 impl TokenType {
@@ -63,6 +68,7 @@ impl TokenType {
         match self {
             Self::None => "none",
             Self::Static => "static",
+            Self::User => "user",
         }
     }
 }
@@ -89,6 +95,30 @@ pub enum Reason {
     StoreUnavailable,
     /// The token store holds something that is neither a token nor a list of them.
     StoreMisconfigured,
+    /// Three segments that are no JWT, or one that two parsers could read differently.
+    MalformedToken,
+    /// A JWT that brings a key along, or asks for an extension (RFC 8725, section 3.10).
+    ForbiddenTokenHeader,
+    /// A JWT of an algorithm that is not served; `none` is one.
+    UnsupportedAlgorithm,
+    /// Claims that are not those of a user's session.
+    UnacceptableClaims,
+    /// A genuine JWT whose time is over.
+    ExpiredToken,
+    /// A JWT that nobody signed who could.
+    BadSignature,
+    /// A JWT of a key that does not exist.
+    UnknownKey,
+    /// The project does not know the user or the session.
+    UserRefused,
+    /// `SUPABASE_KEY` was refused by the project.
+    ApiKeyRefused,
+    /// Keys could not be fetched, and none that would do are remembered.
+    KeysUnavailable,
+    /// The user endpoint gave no usable answer.
+    UserUnavailable,
+    /// The role of the user is not in `AUTH_ADMIN_ROLES`.
+    NotAnAdmin,
     /// `X-Admin-Token` is needed and missing.
     NoAdminToken,
     /// `X-Admin-Token` is wrong.
@@ -114,6 +144,18 @@ impl Reason {
             Self::NoTokenConfigured => "no_token_configured",
             Self::StoreUnavailable => "store_unavailable",
             Self::StoreMisconfigured => "store_misconfigured",
+            Self::MalformedToken => "malformed_token",
+            Self::ForbiddenTokenHeader => "forbidden_token_header",
+            Self::UnsupportedAlgorithm => "unsupported_algorithm",
+            Self::UnacceptableClaims => "unacceptable_claims",
+            Self::ExpiredToken => "expired_token",
+            Self::BadSignature => "bad_signature",
+            Self::UnknownKey => "unknown_key",
+            Self::UserRefused => "user_refused",
+            Self::ApiKeyRefused => "api_key_refused",
+            Self::KeysUnavailable => "keys_unavailable",
+            Self::UserUnavailable => "user_unavailable",
+            Self::NotAnAdmin => "not_an_admin",
             Self::NoAdminToken => "no_admin_token",
             Self::InvalidAdminToken => "invalid_admin_token",
             Self::TerminalNotServed => "terminal_not_served",

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nodetool_edge_auth::{
-    Action, Facts, Fetched, Gate, Host, Pass, Provider, Reason, SETTINGS, Secret, Settings, Step, StoreUnavailable, Tokens,
-    UnixTime, Verdict, begin, mask_token,
+    Action, Facts, Gate, Host, Pass, Policy, Provider, Reason, SETTINGS, Secret, Settings, Step, Tokens, Unavailable, UnixTime,
+    Verdict, begin, mask_token,
 };
 use proptest::{
     collection::vec,
@@ -38,10 +38,12 @@ fn gate(more: &[(&str, &str)]) -> Gate {
 }
 
 fn judge(gate: &Gate, facts: &Facts<'_>) -> Verdict {
-    match begin(gate, facts, NOW) {
-        Step::Decided(verdict) => verdict,
-        Step::NeedTokens(_) => unreachable!("the tokens are there"),
-    }
+    decided(begin(&mut gate.clone(), facts, NOW))
+}
+
+fn decided(step: Step<'_>) -> Verdict {
+    let Step::Decided(outcome) = step else { unreachable!("undecided: {step:?}") };
+    outcome.verdict
 }
 
 /// A second opinion on how a path may be read: all that any sequence of rewritings makes of it, written without a
@@ -308,7 +310,8 @@ proptest! {
         public in any::<bool>(),
     ) {
         let gate = gate(&[]);
-        let mut facts = Facts::new("GET", if public { "/health" } else { "/v1/models" }, None);
+        let (method, path) = if public { ("GET", "/health") } else { ("POST", "/v1/models") };
+        let mut facts = Facts::new(method, path, None);
         facts.header("Authorization", BEARER.as_bytes()).header(&name, b"attacker").header("Connection", connection.as_bytes());
         let verdict = judge(&gate, &facts);
         // Two values of a header that is judged, such as Authorization, would be refused; none of these is.
@@ -357,7 +360,7 @@ proptest! {
     ) {
         let provider = if open { "" } else { "static" };
         let settings = settings(&[("AUTH_PROVIDER", provider), ("ADMIN_TOKEN", ADMIN_TOKEN)]).unwrap();
-        let gate = Gate::with_store(settings.policy);
+        let mut gate = Gate::with_store(settings.policy);
         let mut facts = Facts::new(&method, &path, query.as_deref());
         if let Some(peer) = &peer {
             facts.peer(peer);
@@ -365,13 +368,13 @@ proptest! {
         for (name, value) in &headers {
             facts.header(name, value);
         }
-        let verdict = match begin(&gate, &facts, NOW) {
-            Step::Decided(verdict) => verdict,
+        let verdict = decided(match begin(&mut gate, &facts, NOW) {
             Step::NeedTokens(need) => {
-                let tokens = if store_fails { Err(StoreUnavailable) } else { Ok(token.map(Secret::new)) };
-                need.provide(Fetched { tokens, at: NOW }).verdict
+                let tokens = if store_fails { Err(Unavailable) } else { Ok(token.map(Secret::new)) };
+                need.provide(tokens, NOW)
             }
-        };
+            step => step,
+        });
         match Action::of(&verdict, gate.policy(), &facts, NOW) {
             Action::Respond(answer) => {
                 prop_assert!(serde_json::from_str::<serde_json::Value>(&answer.body).is_ok());
@@ -392,12 +395,12 @@ proptest! {
 
     #[test]
     fn a_store_never_accepts_what_it_does_not_hold(value in prop_oneof![".{0,40}", r#"\{"tokens":\[.{0,20}\]\}"#, "[!-~]{1,12}"]) {
-        let gate = Gate::with_store(gate(&[]).policy().clone());
+        let mut gate = Gate::with_store(Policy::clone(gate(&[]).policy()));
         let mut facts = Facts::new("GET", "/v1/models", None);
         facts.header("Authorization", BEARER.as_bytes());
-        let Step::NeedTokens(need) = begin(&gate, &facts, NOW) else { panic!("decided without the store") };
-        let outcome = need.provide(Fetched { tokens: Ok(Some(Secret::new(value.clone()))), at: NOW });
-        prop_assert!(matches!(outcome.verdict, Verdict::Refuse(_)), "{value:?}");
+        let Step::NeedTokens(need) = begin(&mut gate, &facts, NOW) else { panic!("decided without the store") };
+        let verdict = decided(need.provide(Ok(Some(Secret::new(value.clone()))), NOW));
+        prop_assert!(matches!(verdict, Verdict::Refuse(_)), "{value:?}");
     }
 
     #[test]

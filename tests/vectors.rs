@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use nodetool_edge_auth::{
-    Action, Answer, Environment, Facts, Fetched, Forward, Gate, Host, Provider, Scheme, Secret, Settings, SettingsErrors, Step,
-    StoreUnavailable, Tokens, UnixTime, Upstream, Verdict, begin,
+    Action, Answer, Environment, Facts, Forward, Gate, Host, Outcome, Provider, Scheme, Secret, Settings, SettingsErrors, Step,
+    Tokens, Unavailable, UnixTime, Upstream, Verdict, begin,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -215,6 +215,7 @@ fn meaning(settings: &Settings) -> Value {
             Provider::Local => "local",
             Provider::LocalByDefault => "local_by_default",
             Provider::Static => "static",
+            Provider::Supabase => "supabase",
         },
         "public_paths": policy.public_paths().collect::<Vec<_>>(),
         "token": settings.token.as_ref().map(Secret::reveal),
@@ -230,7 +231,7 @@ fn meaning(settings: &Settings) -> Value {
 fn check_request(case: &RequestCase, host: HostName) -> Result<(), Failure> {
     let settings = parse(&case.settings, host).map_err(|errors| format!("settings: {errors}"))?;
     let now = UnixTime::from_secs(case.now.unwrap_or(DEFAULT_NOW));
-    let gate = match &settings.token {
+    let mut gate = match &settings.token {
         Some(token) => {
             Gate::with_tokens(settings.policy, Tokens::single(token.reveal()).map_err(|error| format!("token: {error}"))?)
         }
@@ -238,13 +239,14 @@ fn check_request(case: &RequestCase, host: HostName) -> Result<(), Failure> {
     };
     let peer = case.peer.as_deref().unwrap_or("127.0.0.1");
     let facts = facts(case, peer);
-    let verdict = match begin(&gate, &facts, now) {
-        Step::Decided(verdict) => verdict,
+    let step = match begin(&mut gate, &facts, now) {
         Step::NeedTokens(need) => {
-            let tokens = if case.store_fails { Err(StoreUnavailable) } else { Ok(case.store.clone().map(Secret::new)) };
-            need.provide(Fetched { tokens, at: now }).verdict
+            let tokens = if case.store_fails { Err(Unavailable) } else { Ok(case.store.clone().map(Secret::new)) };
+            need.provide(tokens, now)
         }
+        step => step,
     };
+    let Step::Decided(Outcome { verdict, .. }) = step else { return Err("undecided".to_owned()) };
     let action = Action::of(&verdict, gate.policy(), &facts, now);
     match (&case.expect, &action) {
         (Expect::Answer(expected), Action::Respond(answer)) => {

@@ -18,7 +18,9 @@ impl Banner<'_> {
         let line = "=".repeat(70);
         writeln!(out, "{line}\nAUTHENTICATION\n{line}")?;
         let (status, protected) = match self.policy.provider() {
-            Provider::Static => ("🔒 Status: ENABLED (all endpoints require authentication)", "everything else"),
+            Provider::Static | Provider::Supabase => {
+                ("🔒 Status: ENABLED (all endpoints require authentication)", "everything else")
+            }
             Provider::LocalByDefault => (
                 "🔓 Status: LOCAL (requests straight from this machine pass; all others require authentication)",
                 "everything else, but for requests straight from this machine",

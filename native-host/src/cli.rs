@@ -16,7 +16,8 @@ use tracing_subscriber::fmt::time::SystemTime;
 use crate::{
     banner::Banner,
     gateway::Gateway,
-    server::{self, Listening},
+    project::{self, Project},
+    server,
     store::{self, Found, StoreError, TokenSource},
 };
 
@@ -56,6 +57,8 @@ enum Failure {
     #[error("{0}")]
     Token(String),
     #[error(transparent)]
+    Project(#[from] project::Unusable),
+    #[error(transparent)]
     Server(#[from] server::StartError),
 }
 
@@ -79,12 +82,8 @@ fn serve(arguments: &ArgMatches) -> Result<(), Failure> {
     // Nobody to read it is no reason not to serve.
     let _ = banner.print(&mut io::stdout().lock());
 
-    let gateway = Gateway::new(Gate::with_tokens(settings.policy, tokens), settings.proxy);
-    run(listening, gateway)
-}
-
-fn run(listening: Listening, gateway: Gateway) -> Result<(), Failure> {
-    tracing::info!("listening on http://{}", listening.address());
+    let project = settings.project.as_ref().map(Project::new).transpose()?;
+    let gateway = Gateway::new(Gate::with_tokens(settings.policy, tokens), settings.proxy, project);
     Ok(server::run(listening, gateway)?)
 }
 

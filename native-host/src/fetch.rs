@@ -112,8 +112,9 @@ impl Fetch {
         mut request: Request<RequestBody>,
         progress: Option<Progress>,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
+        let mut kept = self.pool.take();
         loop {
-            let mut lease = match self.pool.take() {
+            let mut lease = match kept.take() {
                 Some(lease) => lease,
                 None => self.pool.connect().await.map_err(|error| {
                     tracing::warn!(%error, "the upstream cannot be reached");
@@ -126,7 +127,8 @@ impl Fetch {
             match sent.ok_or(Failure::TimedOut)? {
                 Ok(response) => return Ok((response, lease)),
                 Err(mut failed) => match failed.take_message().or(spare) {
-                    // Nothing of it was sent, or it does no harm twice.
+                    // Nothing of it was sent, or it does no harm twice. The next try goes over a new connection: a request
+                    // that makes the upstream close would otherwise cost all that are kept.
                     Some(unsent) if lease.is_reused => request = unsent,
                     _ if progress.as_ref().is_some_and(Progress::has_failed) => return Err(Failure::Client),
                     _ => {

@@ -1,34 +1,56 @@
 //! One request: read, judged by the core, answered or forwarded. The twin of the Worker's `mod.rs`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::{Request, Response, body::Incoming};
 use nodetool_edge_auth::{
-    Action, Answer, Gate, Outcome, ProxySettings, Reason, StoreUnavailable, UnixTime, Verdict, begin, drive,
+    Action, Answer, Effects, FetchedKeys, Gate, Outcome, Policy, ProxySettings, Reason, Secret, SignatureCheck, Step,
+    Unavailable, UnixTime, UserAnswer, Verdict, begin, drive,
 };
 
 use crate::{
     body::ResponseBody,
+    clock, crypto,
     fetch::{Fetch, Plan},
+    project::Project,
     request, respond,
 };
 
 /// The gateway as one thread runs it.
 pub(crate) struct Gateway {
-    gate: Gate,
+    gate: Arc<Mutex<Gate>>,
+    policy: Arc<Policy>,
     proxy: ProxySettings,
     upstream: Option<Fetch>,
+    host: Host,
+}
+
+/// What the core cannot do by itself.
+#[derive(Clone)]
+struct Host {
+    project: Option<Arc<Project>>,
 }
 
 impl Gateway {
-    pub(crate) fn new(gate: Gate, proxy: ProxySettings) -> Self {
+    pub(crate) fn new(gate: Gate, proxy: ProxySettings, project: Option<Arc<Project>>) -> Self {
         let upstream = proxy.upstream.as_ref().map(|upstream| Fetch::new(upstream, &proxy));
-        Self { gate, proxy, upstream }
+        Self { policy: Arc::clone(gate.policy()), gate: Arc::new(Mutex::new(gate)), proxy, upstream, host: Host { project } }
     }
 
-    /// The same gateway for another thread, with connections of its own.
+    /// The same gateway for another thread, with connections of its own. Where there is something to learn, keys and
+    /// users, all learn it together; where there is not, no thread waits for another.
     pub(crate) fn for_thread(&self) -> Self {
-        Self::new(self.gate.clone(), self.proxy.clone())
+        let mut copy = Self::new(self.gate().clone(), self.proxy.clone(), self.host.project.clone());
+        if self.host.project.is_some() {
+            copy.gate = Arc::clone(&self.gate);
+        }
+        copy
+    }
+
+    /// What goes on beside the requests, if anything does.
+    pub(crate) fn background(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let project = self.host.project.clone().filter(|_| self.policy.fetches_keys())?;
+        Some(project.keep_fresh())
     }
 
     pub(crate) async fn handle(&self, request: Request<Incoming>, peer: &str) -> Response<ResponseBody> {
@@ -37,17 +59,21 @@ impl Gateway {
             let Some(facts) = request::facts(&parts, &body, peer) else {
                 return respond::answer(Answer::refusal(Reason::MalformedRequest));
             };
-            let now = now();
-            // The tokens are in the gate from the start: nothing is ever asked for.
-            let Outcome { verdict, .. } = drive(begin(&self.gate, &facts, now), async |_| nodetool_edge_auth::Fetched {
-                tokens: Err(StoreUnavailable),
-                at: now,
-            })
-            .await;
+            let step = begin(&mut self.gate(), &facts, clock::now());
+            let Outcome { verdict, learned, used_stale_keys, .. } = match step {
+                Step::Decided(outcome) => outcome,
+                step => drive(step, &self.host).await,
+            };
+            if !learned.is_nothing() {
+                self.gate().learn(learned);
+            }
+            if used_stale_keys {
+                tracing::warn!("a token was checked with keys past their age, because newer ones cannot be had");
+            }
             if let Verdict::Refuse(reason) = &verdict {
                 tracing::info!(reason = reason.code(), method = facts.method(), path = ?facts.path(), peer, "refused");
             }
-            match Action::of(&verdict, self.gate.policy(), &facts, now) {
+            match Action::of(&verdict, &self.policy, &facts, clock::now()) {
                 Action::Respond(answer) => return respond::answer(answer),
                 Action::Forward(forward) => Plan::new(&forward, &parts.headers, facts.is_websocket()),
             }
@@ -57,9 +83,37 @@ impl Gateway {
             None => respond::answer(Answer::upstream_unavailable()),
         }
     }
+
+    fn gate(&self) -> std::sync::MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn now() -> UnixTime {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixTime::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+impl Effects for Host {
+    fn now(&self) -> UnixTime {
+        clock::now()
+    }
+
+    /// The tokens are in the gate from the start.
+    async fn tokens(&self) -> Result<Option<Secret>, Unavailable> {
+        Err(Unavailable)
+    }
+
+    async fn keys(&self, newer_than: Option<UnixTime>) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
+        match &self.project {
+            Some(project) => project.keys(newer_than).await,
+            None => (Err(Unavailable), clock::now()),
+        }
+    }
+
+    async fn signature(&self, check: SignatureCheck<'_>) -> bool {
+        crypto::is_right(check)
+    }
+
+    async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable> {
+        match &self.project {
+            Some(project) => project.user(token).await,
+            None => Err(Unavailable),
+        }
+    }
 }

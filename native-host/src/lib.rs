@@ -7,9 +7,12 @@
 mod banner;
 mod body;
 mod cli;
+mod clock;
+mod crypto;
 mod fetch;
 mod gateway;
 mod pool;
+mod project;
 mod request;
 mod respond;
 mod server;

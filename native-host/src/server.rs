@@ -70,6 +70,12 @@ pub(crate) fn listen(address: SocketAddr) -> Result<Listening, StartError> {
 
 /// Serves until a signal says stop, then lets what is in flight come to its end.
 pub(crate) fn run(listening: Listening, gateway: Gateway) -> Result<(), StartError> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before anybody is told that the server is there, who might tell it to stop.
+    let asked_to_stop = {
+        let _entered = runtime.enter();
+        stop_signal()?
+    };
     let (stop, stopped) = watch::channel(false);
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let mut workers = Vec::with_capacity(threads);
@@ -80,10 +86,13 @@ pub(crate) fn run(listening: Listening, gateway: Gateway) -> Result<(), StartErr
         let worker = thread::Builder::new().name(format!("gateway-{index}"));
         workers.push(worker.spawn(move || runtime.block_on(serve(socket, gateway, stopped)))?);
     }
+    tracing::info!("listening on http://{}", listening.address());
     drop(listening);
 
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(stop_signal())?;
+    if let Some(background) = gateway.background() {
+        runtime.spawn(background);
+    }
+    runtime.block_on(asked_to_stop);
     tracing::info!("stopping: no new connections, requests in flight may end within {} s", DRAIN_LIMIT.as_secs());
     // The workers may all have ended already.
     let _ = stop.send(true);
@@ -163,15 +172,23 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 #[cfg(unix)]
-async fn stop_signal() -> io::Result<()> {
-    let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = signal::ctrl_c() => interrupted,
-        _ = terminate.recv() => Ok(()),
-    }
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    use signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 #[cfg(not(unix))]
-async fn stop_signal() -> io::Result<()> {
-    signal::ctrl_c().await
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        // Where it cannot be listened for, nobody can say stop this way.
+        if signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
 }

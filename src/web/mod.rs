@@ -49,7 +49,7 @@ pub(crate) fn set(plan: &Forward<'_>) -> String {
     lines(plan.sets().flat_map(|(name, value)| [name, value]))
 }
 
-fn lines<'a>(items: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn lines<'a>(items: impl Iterator<Item = &'a str>) -> String {
     let mut lines = String::new();
     for (index, item) in items.enumerate() {
         if index > 0 {

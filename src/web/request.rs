@@ -20,7 +20,7 @@ impl Snapshot {
         Self(snapshot(request))
     }
 
-    /// Nothing if the URL is not one.
+    /// Nothing if the URL is not one, or a header has no proper name.
     pub(crate) fn facts(&self) -> Option<Facts<'_>> {
         let mut lines = self.0.splitn(4, '\n');
         let (method, url, has_body) = (lines.next()?, lines.next()?, lines.next()? == "body");
@@ -36,12 +36,14 @@ impl Snapshot {
             facts.body_follows();
         }
         for (name, value) in self.headers() {
+            // The platform passes names on that are none, and that some server may take for an identity.
+            if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return None;
+            }
             match name {
                 PEER => _ = facts.peer(value),
                 // What else the platform says of itself does not mean that somebody stands before it.
                 _ if name.starts_with("cf-") => {}
-                // It keeps `Connection` to itself, and `Upgrade` only with it.
-                "upgrade" => _ = facts.header(name, value.as_bytes()).header("connection", b"upgrade"),
                 _ => _ = facts.header(name, value.as_bytes()),
             }
         }

@@ -1,7 +1,7 @@
 //! Sends a request that may pass to the upstream.
 
 use wasm_bindgen::{JsCast, prelude::wasm_bindgen};
-use worker::{console_error, wasm_bindgen_futures::JsFuture};
+use worker::console_error;
 
 use crate::{Answer, Facts, Forward, ProxySettings};
 
@@ -24,7 +24,7 @@ pub(super) async fn upstream(
     };
     let url = upstream.origin() + &facts.target();
     let timeout = proxy.response_timeout.unwrap_or(0) as f64 * 1000.0;
-    let outcome = JsFuture::from(forward(incoming, &url, &web::dropped(snapshot, facts, plan), &web::set(plan), timeout)).await;
+    let outcome = super::resolved(forward(incoming, &url, &web::dropped(snapshot, facts, plan), &web::set(plan), timeout)).await;
     match outcome.map(JsCast::dyn_into::<web_sys::Response>) {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => respond::answer(&Answer::upstream_timed_out(), facts.method()),

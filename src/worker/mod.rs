@@ -2,22 +2,30 @@
 //!
 //! Its twin is the native host, `native-host/src`: the files have the same names, and the parity test holds them together.
 
+mod crypto;
 mod fetch;
+mod project;
 mod store;
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
+use js_sys::{Promise, futures::JsFuture};
+use wasm_bindgen::JsValue;
 use worker::{Context, Env, console_error, console_log, console_warn, event};
 
 use crate::{
-    Action, Gate, Host, MISCONFIGURED, Outcome, ProxySettings, Reason, Settings, SettingsErrors, Tokens, Verdict, begin, drive,
-    web::{self, now, request::Snapshot, respond},
+    Action, Answer, Effects, FetchedKeys, Gate, Host, MISCONFIGURED, Outcome, Policy, ProxySettings, Reason, Secret, Settings,
+    SettingsErrors, SignatureCheck, Tokens, Unavailable, UnixTime, UserAnswer, Verdict, begin, drive,
+    web::{self, request::Snapshot, respond},
 };
+use project::Project;
 
 /// What an isolate keeps between requests: settled data only, never anything pending.
 struct Loaded {
-    gate: Gate,
+    gate: RefCell<Gate>,
+    policy: Arc<Policy>,
     proxy: ProxySettings,
+    project: Option<crate::Project>,
     logs_refusals: bool,
 }
 
@@ -27,40 +35,41 @@ thread_local! {
 }
 
 #[event(fetch)]
-async fn fetch(incoming: web_sys::Request, env: Env, _context: Context) -> worker::Result<web_sys::Response> {
+async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
     let Ok(loaded) = load(&env) else {
         return Ok(respond::answer(&MISCONFIGURED, ""));
     };
     let snapshot = Snapshot::of(&incoming);
     let Some(facts) = snapshot.facts() else {
-        return Ok(respond::answer(&crate::Answer::refusal(Reason::MalformedRequest), ""));
+        return Ok(respond::answer(&Answer::refusal(Reason::MalformedRequest), ""));
     };
 
-    let may_generate = loaded.gate.policy().environment().is_for_developers();
-    let Outcome { verdict, learned, store_error } =
-        drive(begin(&loaded.gate, &facts, now()), async |_| store::read(&env, may_generate).await).await;
+    let host = EdgeHost { loaded: &loaded, env: &env, context: &context };
+    let step = begin(&mut loaded.gate.borrow_mut(), &facts, web::now());
+    let Outcome { verdict, learned, store_error, used_stale_keys } = drive(step, &host).await;
+    if !learned.is_nothing() {
+        loaded.gate.borrow_mut().learn(learned);
+    }
     if let Some(error) = store_error {
         console_error!("The token store holds something unusable: {}", error);
+    }
+    if used_stale_keys {
+        console_warn!("A token was checked with keys past their age, because newer ones cannot be had");
     }
     if let Verdict::Refuse(reason) = &verdict {
         log_refusal(&loaded, *reason, facts.method(), facts.path());
     }
-    let response = match Action::of(&verdict, loaded.gate.policy(), &facts, now()) {
+    Ok(match Action::of(&verdict, &loaded.policy, &facts, web::now()) {
         Action::Respond(answer) => respond::answer(&answer, facts.method()),
         Action::Forward(forward) => fetch::upstream(&incoming, &snapshot, &facts, &forward, &loaded.proxy).await,
-    };
-    learn(&loaded, learned);
-    Ok(response)
+    })
 }
 
 fn load(env: &Env) -> Result<Rc<Loaded>, ()> {
     LOADED.with_borrow_mut(|slot| {
         let loaded = slot.get_or_insert_with(|| {
-            let settings =
-                Settings::parse(
-                    Host::Edge,
-                    |name| if store::is_secrets_store(env, name) { None } else { web::setting(env, name) },
-                );
+            let value = |name: &str| if store::is_secrets_store(env, name) { None } else { web::setting(env, name) };
+            let settings = Settings::parse(Host::Edge, value);
             if let Err(errors) = &settings {
                 console_error!("Authentication is misconfigured, every request is answered with 500:\n{}", errors);
             }
@@ -75,30 +84,64 @@ impl Loaded {
         for warning in &settings.warnings {
             console_warn!("{}", warning);
         }
-        let fixed = settings.token.and_then(|token| Tokens::single(token.reveal()).ok());
+        let gate = match settings.token.and_then(|token| Tokens::single(token.reveal()).ok()) {
+            Some(tokens) => Gate::with_tokens(settings.policy, tokens),
+            None => Gate::with_store(settings.policy),
+        };
         Self {
-            gate: match fixed {
-                Some(tokens) => Gate::with_tokens(settings.policy, tokens),
-                None => Gate::with_store(settings.policy),
-            },
+            policy: Arc::clone(gate.policy()),
+            gate: RefCell::new(gate),
             proxy: settings.proxy,
+            project: settings.project,
             logs_refusals: matches!(settings.log_level, "info" | "debug" | "trace"),
         }
     }
 }
 
-/// Keeps what one request learned for the next ones of this isolate.
-fn learn(loaded: &Rc<Loaded>, learned: crate::Learned) {
-    if learned.is_nothing() {
-        return;
+/// What the core cannot do by itself, for one request.
+struct EdgeHost<'a> {
+    loaded: &'a Loaded,
+    env: &'a Env,
+    context: &'a Context,
+}
+
+impl EdgeHost<'_> {
+    fn project(&self) -> Option<Project<'_>> {
+        Some(Project { settings: self.loaded.project.as_ref()?, env: self.env, context: self.context })
     }
-    LOADED.with_borrow_mut(|slot| {
-        if let Some(Ok(current)) = slot {
-            let mut gate = current.gate.clone();
-            gate.learn(learned);
-            *current = Rc::new(Loaded { gate, proxy: loaded.proxy.clone(), logs_refusals: loaded.logs_refusals });
+}
+
+impl Effects for EdgeHost<'_> {
+    fn now(&self) -> UnixTime {
+        web::now()
+    }
+
+    async fn tokens(&self) -> Result<Option<Secret>, Unavailable> {
+        store::read(self.env, self.loaded.policy.environment().is_for_developers()).await
+    }
+
+    async fn keys(&self, newer_than: Option<UnixTime>) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
+        match self.project() {
+            Some(project) => project.keys(newer_than).await,
+            None => (Err(Unavailable), web::now()),
         }
-    });
+    }
+
+    async fn signature(&self, check: SignatureCheck<'_>) -> bool {
+        crypto::is_right(check).await
+    }
+
+    async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable> {
+        match self.project() {
+            Some(project) => project.user(token).await,
+            None => Err(Unavailable),
+        }
+    }
+}
+
+/// What a promise comes to.
+async fn resolved(promise: Promise) -> Result<JsValue, JsValue> {
+    JsFuture::from(promise).await
 }
 
 fn log_refusal(loaded: &Loaded, reason: Reason, method: &str, path: &str) {

@@ -5,12 +5,10 @@ use std::cell::RefCell;
 use wasm_bindgen::JsValue;
 use worker::{Env, Error, SecretStore, console_error, console_log};
 
-use crate::{Fetched, Secret, StoreUnavailable, generate_token};
-
-use crate::web::now;
+use crate::{Secret, Unavailable, generate_token};
 
 const SECRET: &str = "WORKER_AUTH_TOKEN";
-const NAMESPACE: &str = "AUTH_KV";
+pub(super) const NAMESPACE: &str = "AUTH_KV";
 const KEY: &str = "worker_auth_token";
 
 thread_local! {
@@ -25,19 +23,22 @@ pub(super) fn is_secrets_store(env: &Env, name: &str) -> bool {
 }
 
 fn secret_binding(env: &Env) -> Option<SecretStore> {
-    js_sys::Reflect::get(env, &JsValue::from_str(SECRET)).ok().filter(JsValue::is_object).map(SecretStore::from)
+    let binding = js_sys::Reflect::get(env, &JsValue::from_str(SECRET)).ok().filter(JsValue::is_object)?;
+    let get = js_sys::Reflect::get(&binding, &JsValue::from_str("get")).ok()?;
+    // KV and services have such a method too, but then also others.
+    let has_put = js_sys::Reflect::has(&binding, &JsValue::from_str("put")).unwrap_or(true);
+    (get.is_function() && !has_put).then(|| SecretStore::from(binding))
 }
 
-pub(super) async fn read(env: &Env, may_generate: bool) -> Fetched {
+pub(super) async fn read(env: &Env, may_generate: bool) -> Result<Option<Secret>, Unavailable> {
     let tokens = match stored(env).await {
         Ok(None) if may_generate => generate(env).await,
         other => other,
     };
-    let tokens = tokens.map_err(|error| {
+    tokens.map_err(|error| {
         console_error!("The token store cannot be read: {}", error);
-        StoreUnavailable
-    });
-    Fetched { tokens, at: now() }
+        Unavailable
+    })
 }
 
 async fn stored(env: &Env) -> Result<Option<Secret>, Error> {

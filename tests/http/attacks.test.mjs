@@ -146,7 +146,9 @@ for (const name of HOSTS) {
       upstream.take();
       const answer = await ask(host.port, request({ target: "/v1/models", headers: [["Host", "x"], AUTHORIZATION] }));
       assert.equal(answer.status, 200, "the host still serves");
-      assert.deepEqual(upstream.take().map(({ target }) => target), ["/v1/models"]);
+      // An upload that was broken off may reach the upstream only now.
+      const targets = upstream.take().map(({ target }) => target);
+      assert.ok(targets.includes("/v1/models") && !targets.includes("/smuggled"), `upstream saw ${targets}`);
     }
 
     const identityOf = ({ headers, trailers = [] }) =>

@@ -74,7 +74,8 @@ const wranglerToml = readFileSync(path.join(ROOT, "wrangler.toml"), "utf8");
 const COMPATIBILITY_DATE = /^compatibility_date\s*=\s*"([^"]+)"/m.exec(wranglerToml)[1];
 const COMPATIBILITY_FLAGS = [...(/^compatibility_flags\s*=\s*\[([^\]]*)\]/m.exec(wranglerToml)?.[1] ?? "").matchAll(/"([^"]+)"/g)].map(([, flag]) => flag);
 
-export async function startEdge({ settings = {}, store } = {}) {
+/** `bindings`: further ones than texts, as Miniflare takes them. */
+export async function startEdge({ settings = {}, bindings = {}, store } = {}) {
   let log = "";
   const gather = (stream) => stream.setEncoding("utf8").on("data", (text) => (log += text));
   const miniflare = new Miniflare({
@@ -89,6 +90,7 @@ export async function startEdge({ settings = {}, store } = {}) {
     compatibilityFlags: COMPATIBILITY_FLAGS,
     bindings: settings,
     kvNamespaces: { AUTH_KV: "auth" },
+    ...bindings,
     // Straight to the Worker: in front of it Miniflare would put one of its own, which rewrites URLs.
     unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }],
     host: "127.0.0.1",

@@ -1,0 +1,185 @@
+//! The Supabase project: its keys, fetched once for all threads and refreshed before they run out, and its user endpoint.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{HeaderMap, Request, Uri, header, header::HeaderValue};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use nodetool_edge_auth::{
+    FetchedKeys, Jwks, MAX_JWKS, Project as Settings, Secret, Unavailable, UnixTime, UserAnswer, lifetime, max_age,
+};
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::{sleep, timeout},
+};
+
+use crate::clock;
+
+/// After a fetch that failed, in milliseconds.
+const COOLDOWN: u64 = 5_000;
+
+/// After one for a key that fresh keys lacked, in milliseconds: requests that come between the fetch and what the gate
+/// learns of it ask once more.
+const MISS_COOLDOWN: u64 = 30_000;
+
+/// A user is a page of JSON at most.
+const MAX_USER: usize = 256 * 1024;
+
+/// Questions about users at one time. More than these wait, and give up with the time limit.
+const MAX_QUESTIONS: usize = 32;
+
+/// A Supabase project, as all threads share it.
+pub(crate) struct Project {
+    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    jwks: Uri,
+    user: Uri,
+    key: HeaderValue,
+    timeout: Duration,
+    keys: Mutex<Keys>,
+    questions: Semaphore,
+}
+
+#[derive(Default)]
+struct Keys {
+    good: Option<(FetchedKeys, UnixTime)>,
+    /// When they were last asked for in vain.
+    failed_at: Option<UnixTime>,
+    /// When fresh ones were replaced, for a key that they lacked.
+    missed_at: Option<UnixTime>,
+}
+
+impl Keys {
+    fn is_fresh(&self, now: UnixTime) -> bool {
+        self.good.as_ref().is_some_and(|(keys, at)| now.millis_since(*at) < lifetime(keys.max_age))
+    }
+}
+
+/// The settings name a URL or key that no request can carry.
+#[derive(Debug, thiserror::Error)]
+#[error("SUPABASE_URL or SUPABASE_KEY cannot stand in a request")]
+pub(crate) struct Unusable;
+
+impl Project {
+    pub(crate) fn new(settings: &Settings) -> Result<Arc<Self>, Unusable> {
+        // The roots of Mozilla come along, so that an empty container can check a certificate.
+        let connector = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().build();
+        let mut key = HeaderValue::from_str(settings.key.reveal()).map_err(|_| Unusable)?;
+        key.set_sensitive(true);
+        Ok(Arc::new(Self {
+            client: Client::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(20)).build(connector),
+            jwks: settings.jwks_url().parse().map_err(|_| Unusable)?,
+            user: settings.user_url().parse().map_err(|_| Unusable)?,
+            key,
+            timeout: Duration::from_secs(settings.timeout),
+            keys: Mutex::default(),
+            questions: Semaphore::new(MAX_QUESTIONS),
+        }))
+    }
+
+    /// The key set: the one that is here if it came after `newer_than` and is fresh, else a new one. However many ask at
+    /// once, one of them fetches and the others wait for it.
+    pub(crate) async fn keys(&self, newer_than: Option<UnixTime>) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
+        let mut keys = self.keys.lock().await;
+        let now = clock::now();
+        let is_fresh = keys.is_fresh(now);
+        let has_just_missed = keys.missed_at.is_some_and(|at| now.millis_since(at) < MISS_COOLDOWN);
+        let suits = |at: UnixTime| has_just_missed || newer_than.is_none_or(|limit| at > limit);
+        if let Some((good, at)) = keys.good.as_ref().filter(|(_, at)| is_fresh && suits(*at)) {
+            return (Ok(good.clone()), *at);
+        }
+        if keys.failed_at.is_some_and(|at| now.millis_since(at) < COOLDOWN) {
+            return (Err(Unavailable), now);
+        }
+        let answer = self.refresh(&mut keys).await;
+        if is_fresh && answer.0.is_ok() {
+            keys.missed_at = Some(answer.1);
+        }
+        answer
+    }
+
+    async fn refresh(&self, keys: &mut Keys) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
+        let fetched = self.fetch_keys().await;
+        let now = clock::now();
+        keys.failed_at = None;
+        match fetched {
+            Ok(fetched) => {
+                keys.good = Some((fetched.clone(), now));
+                (Ok(fetched), now)
+            }
+            Err(problem) => {
+                keys.failed_at = Some(now);
+                tracing::warn!(problem, "the keys of the Supabase project could not be fetched");
+                (Err(Unavailable), now)
+            }
+        }
+    }
+
+    async fn fetch_keys(&self) -> Result<FetchedKeys, String> {
+        let (status, headers, document) = self.get(&self.jwks, HeaderMap::new(), MAX_JWKS).await?;
+        if status != 200 {
+            return Err(format!("the server answered {status}"));
+        }
+        if Jwks::parse(&document).is_none() {
+            return Err("the answer is not a key set".to_owned());
+        }
+        let cache_control = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
+        Ok(FetchedKeys { document, max_age: cache_control.and_then(max_age) })
+    }
+
+    /// Keeps the keys fresh, so that no request waits for them.
+    pub(crate) async fn keep_fresh(self: Arc<Self>) {
+        loop {
+            let rest = {
+                let mut keys = self.keys.lock().await;
+                // The first request may have been faster.
+                if keys.good.as_ref().is_none_or(|(good, at)| clock::now().millis_since(*at) > lifetime(good.max_age) / 2) {
+                    let _ = self.refresh(&mut keys).await;
+                }
+                match &keys.good {
+                    // With a tenth of their time left, to have more than one try.
+                    Some((good, at)) => (lifetime(good.max_age) * 9 / 10).saturating_sub(clock::now().millis_since(*at)),
+                    None => 0,
+                }
+            };
+            sleep(Duration::from_millis(rest.max(COOLDOWN))).await;
+        }
+    }
+
+    /// What the project says of a token. Nothing of the client's goes there but the token itself.
+    pub(crate) async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable> {
+        let question = async {
+            let _permit = self.questions.acquire().await.map_err(|error| error.to_string())?;
+            let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.reveal())).map_err(|error| error.to_string())?;
+            bearer.set_sensitive(true);
+            let headers = [(header::AUTHORIZATION, bearer), (header::HeaderName::from_static("apikey"), self.key.clone())];
+            self.get(&self.user, headers.into_iter().collect(), MAX_USER).await
+        };
+        let answer = timeout(self.timeout, question).await.unwrap_or_else(|_| Err("too many questions at once".to_owned()));
+        match answer {
+            Ok((status, _, body)) => Ok(UserAnswer { status, body }),
+            Err(problem) => {
+                tracing::warn!(problem, "the user endpoint of the Supabase project could not be asked");
+                Err(Unavailable)
+            }
+        }
+    }
+
+    /// Redirects are not followed: they would carry the token along, or bring somebody else's keys.
+    async fn get(&self, uri: &Uri, headers: HeaderMap, limit: usize) -> Result<(u16, HeaderMap, Vec<u8>), String> {
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = uri.clone();
+        *request.headers_mut() = headers;
+        let exchange = async {
+            let response = self.client.request(request).await.map_err(|error| error.to_string())?;
+            let (parts, body) = response.into_parts();
+            let body = Limited::new(body, limit).collect().await.map_err(|error| error.to_string())?;
+            Ok((parts.status.as_u16(), parts.headers, body.to_bytes().to_vec()))
+        };
+        timeout(self.timeout, exchange).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+    }
+}

@@ -1,0 +1,93 @@
+//! Users whose tokens were verified, by digest of the token: bounded in number and time, least recently used out first.
+
+use alloc::collections::BTreeMap;
+
+use crate::{time::UnixTime, token::Digest, verdict::Identity};
+
+/// Verified users, for a while.
+#[derive(Clone, Debug)]
+pub(crate) struct Cache {
+    capacity: usize,
+    entries: BTreeMap<Digest, Entry>,
+    /// The digests in the order of their last use.
+    order: BTreeMap<u64, Digest>,
+    uses: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    identity: Identity,
+    until: UnixTime,
+    used: u64,
+}
+
+impl Cache {
+    pub(crate) const fn new(capacity: usize) -> Self {
+        Self { capacity, entries: BTreeMap::new(), order: BTreeMap::new(), uses: 0 }
+    }
+
+    pub(crate) fn get(&mut self, token: &Digest, now: UnixTime) -> Option<Identity> {
+        let entry = self.entries.get_mut(token)?;
+        self.order.remove(&entry.used);
+        if now >= entry.until {
+            self.entries.remove(token);
+            return None;
+        }
+        self.uses += 1;
+        entry.used = self.uses;
+        self.order.insert(self.uses, *token);
+        Some(entry.identity.clone())
+    }
+
+    pub(crate) fn insert(&mut self, token: Digest, identity: Identity, until: UnixTime) {
+        if self.capacity == 0 {
+            return;
+        }
+        self.uses += 1;
+        if let Some(known) = self.entries.insert(token, Entry { identity, until, used: self.uses }) {
+            self.order.remove(&known.used);
+        }
+        self.order.insert(self.uses, token);
+        if self.entries.len() > self.capacity
+            && let Some((_, oldest)) = self.order.pop_first()
+        {
+            self.entries.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cache;
+    use crate::{time::UnixTime, token::Digest, verdict::Identity};
+
+    fn digest(number: u8) -> Digest {
+        Digest::of(&[number])
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first() {
+        let (now, later) = (UnixTime::from_secs(1), UnixTime::from_secs(9));
+        let mut cache = Cache::new(2);
+        cache.insert(digest(1), Identity::STATIC, later);
+        cache.insert(digest(2), Identity::STATIC, later);
+        assert!(cache.get(&digest(1), now).is_some());
+        cache.insert(digest(3), Identity::STATIC, later);
+        assert!(cache.get(&digest(2), now).is_none());
+        assert!(cache.get(&digest(1), now).is_some() && cache.get(&digest(3), now).is_some());
+        cache.insert(digest(3), Identity::STATIC, later);
+        assert_eq!((cache.entries.len(), cache.order.len()), (2, 2));
+    }
+
+    #[test]
+    fn nothing_outlives_its_time() {
+        let mut cache = Cache::new(2);
+        cache.insert(digest(1), Identity::STATIC, UnixTime::from_secs(5));
+        assert!(cache.get(&digest(1), UnixTime::from_millis(4999)).is_some());
+        assert!(cache.get(&digest(1), UnixTime::from_secs(5)).is_none());
+        assert_eq!((cache.entries.len(), cache.order.len()), (0, 0));
+        let mut none = Cache::new(0);
+        none.insert(digest(1), Identity::STATIC, UnixTime::from_secs(5));
+        assert!(none.get(&digest(1), UnixTime::from_secs(1)).is_none());
+    }
+}

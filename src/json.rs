@@ -1,0 +1,139 @@
+//! JSON as two parsers cannot read it differently: no member twice, no depth without end.
+
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
+use core::fmt;
+
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+/// What a token or a key set nests deeper is nothing that anyone needs.
+const MAX_DEPTH: u8 = 16;
+
+/// A JSON value. Numbers are IEEE 754 doubles, as in JavaScript.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Json {
+    Null,
+    Bool(bool),
+    Number(f64),
+    String(String),
+    Array(Vec<Json>),
+    Object(Vec<(String, Json)>),
+}
+
+impl Json {
+    /// Nothing unless the whole input is one value, strictly.
+    pub(crate) fn parse(input: &[u8]) -> Option<Self> {
+        let mut deserializer = serde_json::Deserializer::from_slice(input);
+        let value = Seed(MAX_DEPTH).deserialize(&mut deserializer).ok()?;
+        deserializer.end().ok()?;
+        Some(value)
+    }
+
+    /// The member of an object.
+    pub(crate) fn get(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::Object(members) => members.iter().find(|(known, _)| known == name).map(|(_, value)| value),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_array(&self) -> Option<&[Self]> {
+        match self {
+            Self::Array(items) => Some(items),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Seed(u8);
+
+impl<'de> DeserializeSeed<'de> for Seed {
+    type Value = Json;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Seed {
+    fn inner<E: de::Error>(self) -> Result<Self, E> {
+        self.0.checked_sub(1).map(Self).ok_or_else(|| E::custom("nested too deeply"))
+    }
+}
+
+impl<'de> Visitor<'de> for Seed {
+    type Value = Json;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(Json::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+        Ok(Json::Number(value as f64))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+        Ok(Json::Number(value as f64))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
+        Ok(Json::Number(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+        Ok(Json::String(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
+        let inner = self.inner()?;
+        let mut array = Vec::new();
+        while let Some(item) = items.next_element_seed(inner)? {
+            array.push(item);
+        }
+        Ok(Json::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json, A::Error> {
+        let inner = self.inner()?;
+        let mut object: Vec<(String, Json)> = Vec::new();
+        while let Some(name) = members.next_key::<String>()? {
+            if object.iter().any(|(known, _)| *known == name) {
+                return Err(de::Error::custom("a member stands there twice"));
+            }
+            object.push((name, members.next_value_seed(inner)?));
+        }
+        Ok(Json::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Json;
+
+    #[test]
+    fn strict() {
+        for text in ["", "{", "{} x", r#"{"a":1,"a":2}"#, r#"{"x":{"a":1,"\u0061":2}}"#, "NaN", "[1,]", "1e999", "\u{feff}{}"] {
+            assert_eq!(Json::parse(text.as_bytes()), None, "{text}");
+        }
+        assert!(Json::parse(br#"{"a":{"b":1},"c":{"b":1}}"#).is_some());
+        let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(Json::parse(nested(16).as_bytes()).is_some());
+        assert!(Json::parse(nested(17).as_bytes()).is_none());
+        assert!(Json::parse(nested(100_000).as_bytes()).is_none());
+    }
+}

@@ -1,0 +1,345 @@
+//! JSON Web Keys (RFC 7517): a strict reading of a key set, the one key that a token means, and how long a set holds.
+
+use alloc::{borrow::ToOwned, format, string::String, sync::Arc, vec::Vec};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use sha2::{Digest as _, Sha256};
+
+use crate::{json::Json, time::UnixTime};
+
+/// Larger than any honest key set.
+pub const MAX_JWKS: usize = 64 * 1024;
+
+/// More keys than a rotation ever needs at once.
+const MAX_KEYS: usize = 64;
+
+/// An algorithm of RFC 7518, section 3.1, or RFC 8037.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Algorithm {
+    Hs256,
+    Es256,
+    Rs256,
+    Rs384,
+    Rs512,
+    Ps256,
+    EdDsa,
+}
+
+impl Algorithm {
+    /// The name in a header.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hs256 => "HS256",
+            Self::Es256 => "ES256",
+            Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    /// By the name in a header. `none` is not an algorithm.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "HS256" => Self::Hs256,
+            "ES256" => Self::Es256,
+            "RS256" => Self::Rs256,
+            "RS384" => Self::Rs384,
+            "RS512" => Self::Rs512,
+            "PS256" => Self::Ps256,
+            "EdDSA" => Self::EdDsa,
+            _ => return None,
+        })
+    }
+}
+
+/// A public key, with the one algorithm that it verifies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    id: Option<String>,
+    /// The algorithm that this key is for. What a token says has no say in it.
+    pub algorithm: Algorithm,
+    /// The key itself.
+    pub material: Material,
+    /// A digest of all of it, by which hosts keep what they made of it.
+    pub thumbprint: [u8; 32],
+}
+
+/// The public part of a key, decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Material {
+    /// A point on P-256.
+    P256 {
+        /// 32 bytes.
+        x: Vec<u8>,
+        /// 32 bytes.
+        y: Vec<u8>,
+    },
+    /// RSA of 2048 to 8192 bits.
+    Rsa {
+        /// The modulus, big-endian.
+        n: Vec<u8>,
+        /// The exponent, big-endian.
+        e: Vec<u8>,
+    },
+    /// Ed25519.
+    Ed25519 {
+        /// 32 bytes.
+        x: Vec<u8>,
+    },
+}
+
+/// A set of public keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Jwks(Vec<Key>);
+
+impl Jwks {
+    /// Reads a key set. A key that is not for verifying, or of a kind that is not served, is passed over; an empty set
+    /// is a project whose tokens are signed with its secret.
+    ///
+    /// Nothing if it is no key set at all.
+    pub fn parse(document: &[u8]) -> Option<Self> {
+        if document.len() > MAX_JWKS {
+            return None;
+        }
+        let document = Json::parse(document)?;
+        let keys = document.get("keys")?.as_array()?;
+        (keys.len() <= MAX_KEYS).then(|| Self(keys.iter().filter_map(Key::parse).collect()))
+    }
+
+    /// Whether no key in it can verify anything.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The one key that a token can mean. Two that fit are none: nobody knows which of them the issuer meant.
+    pub(crate) fn select(self: &Arc<Self>, algorithm: Algorithm, id: Option<&str>) -> Option<SelectedKey> {
+        let fits = |key: &Key| key.algorithm == algorithm && id.is_none_or(|id| key.id.as_deref() == Some(id));
+        let mut fitting = self.0.iter().enumerate().filter(|(_, key)| fits(key)).map(|(index, _)| index);
+        match (fitting.next(), fitting.next()) {
+            (Some(index), None) => Some(SelectedKey { keys: Arc::clone(self), index }),
+            _ => None,
+        }
+    }
+}
+
+/// A key of a set that outlives it.
+#[derive(Clone, Debug)]
+pub(crate) struct SelectedKey {
+    keys: Arc<Jwks>,
+    index: usize,
+}
+
+impl SelectedKey {
+    pub(crate) fn get(&self) -> Option<&Key> {
+        self.keys.0.get(self.index)
+    }
+}
+
+impl Key {
+    /// The key as a JWK, with nothing but what makes it.
+    pub fn to_jwk(&self) -> String {
+        let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        match &self.material {
+            Material::P256 { x, y } => format!(r#"{{"kty":"EC","crv":"P-256","x":"{}","y":"{}"}}"#, text(x), text(y)),
+            Material::Rsa { n, e } => format!(r#"{{"kty":"RSA","n":"{}","e":"{}"}}"#, text(n), text(e)),
+            Material::Ed25519 { x } => format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{}"}}"#, text(x)),
+        }
+    }
+
+    fn parse(json: &Json) -> Option<Self> {
+        let member = |name: &str| json.get(name).map_or(Some(None), |value| value.as_str().map(Some));
+        let is_for_verifying = matches!(member("use")?, None | Some("sig"))
+            && json.get("key_ops").is_none_or(|operations| {
+                operations
+                    .as_array()
+                    .is_some_and(|operations| operations.iter().any(|operation| operation.as_str() == Some("verify")))
+            });
+        if !is_for_verifying {
+            return None;
+        }
+        let bytes = |name: &str| BASE64_URL_SAFE_NO_PAD.decode(json.get(name)?.as_str()?).ok();
+        let coordinate = |name: &str| bytes(name).filter(|bytes| bytes.len() == 32);
+        let (default, allowed, material): (_, &[Algorithm], _) = match (member("kty")??, member("crv")?) {
+            ("EC", Some("P-256")) => {
+                (Algorithm::Es256, &[Algorithm::Es256], Material::P256 { x: coordinate("x")?, y: coordinate("y")? })
+            }
+            ("OKP", Some("Ed25519")) => (Algorithm::EdDsa, &[Algorithm::EdDsa], Material::Ed25519 { x: coordinate("x")? }),
+            ("RSA", None) => {
+                let (n, e) = (bytes("n")?, bytes("e")?);
+                let bits = bit_length(&n);
+                let exponent = e.iter().try_fold(0_u64, |value, byte| value.checked_mul(256)?.checked_add(u64::from(*byte)))?;
+                if !(2048..=8192).contains(&bits) || exponent < 3 || exponent.is_multiple_of(2) || exponent >= 1 << 33 {
+                    return None;
+                }
+                // Without a word of its own an RSA key is for the algorithm that everybody means by it.
+                (
+                    Algorithm::Rs256,
+                    &[Algorithm::Rs256, Algorithm::Rs384, Algorithm::Rs512, Algorithm::Ps256],
+                    Material::Rsa { n, e },
+                )
+            }
+            _ => return None,
+        };
+        let algorithm = match member("alg")? {
+            None => default,
+            Some(name) => Algorithm::named(name).filter(|named| allowed.contains(named))?,
+        };
+        Some(Self { id: member("kid")?.map(str::to_owned), algorithm, thumbprint: thumbprint(algorithm, &material), material })
+    }
+}
+
+fn bit_length(number: &[u8]) -> usize {
+    let leading = number.iter().take_while(|byte| **byte == 0).count();
+    let significant = number.get(leading..).unwrap_or_default();
+    significant.first().map_or(0, |first| significant.len() * 8 - first.leading_zeros() as usize)
+}
+
+fn thumbprint(algorithm: Algorithm, material: &Material) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    digest.update([algorithm as u8]);
+    let parts: [&[u8]; 2] = match material {
+        Material::P256 { x, y } => [x, y],
+        Material::Rsa { n, e } => [n, e],
+        Material::Ed25519 { x } => [x, &[]],
+    };
+    for part in parts {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().into()
+}
+
+/// Between two refetches because of a key that the known set lacks, in milliseconds.
+const MISS_COOLDOWN: u64 = 30_000;
+
+/// After a fetch that failed, in milliseconds: what `Retry-After` tells clients.
+const FAILURE_COOLDOWN: u64 = 5_000;
+
+/// How long keys hold at most, in milliseconds.
+const MAX_AGE: u64 = 600_000;
+
+/// For how long keys past their age stand in for a server that does not answer, in milliseconds.
+const USABLE_FOR: u64 = 3_600_000;
+
+/// The keys of a project as far as they are known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KnownKeys {
+    held: Option<Held>,
+    /// When keys were last asked for, and whether any came.
+    attempt: Option<(UnixTime, bool)>,
+    /// When they were last asked for although the known ones were fresh.
+    missed_at: Option<UnixTime>,
+}
+
+/// What an attempt to fetch keys came to.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyNews {
+    /// The keys and their `max-age` in seconds, if any came.
+    pub(crate) keys: Option<(Arc<Jwks>, Option<u64>)>,
+    pub(crate) at: UnixTime,
+    /// Whether it was for a key that fresh keys lacked.
+    pub(crate) for_missing: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    keys: Arc<Jwks>,
+    /// When they were fetched; never, if they were pinned.
+    at: Option<UnixTime>,
+    /// Milliseconds.
+    max_age: u64,
+}
+
+/// What is known about the key that a token names.
+pub(crate) enum Lookup {
+    /// Here it is. If it should be fresher than it is, that is said.
+    Found { key: SelectedKey, is_stale: bool },
+    /// It may be among newer keys.
+    Ask,
+    /// There is no such key.
+    Unknown,
+    /// Nobody can say.
+    Unavailable,
+}
+
+impl KnownKeys {
+    /// Keys that hold for good.
+    pub(crate) fn pinned(keys: Jwks) -> Self {
+        Self { held: Some(Held { keys: Arc::new(keys), at: None, max_age: u64::MAX }), ..Self::default() }
+    }
+
+    /// When the keys were fetched, if there are any that were.
+    pub(crate) fn fetched_at(&self) -> Option<UnixTime> {
+        self.held.as_ref().and_then(|held| held.at)
+    }
+
+    /// `may_ask` is false once keys were asked for on behalf of this very request.
+    pub(crate) fn look_up(&self, algorithm: Algorithm, id: Option<&str>, now: UnixTime, may_ask: bool) -> Lookup {
+        let Some(held) = self.held.as_ref().filter(|held| held.at.is_none()) else {
+            return self.look_up_fetched(algorithm, id, now, may_ask);
+        };
+        held.keys.select(algorithm, id).map_or(Lookup::Unknown, |key| Lookup::Found { key, is_stale: false })
+    }
+
+    fn look_up_fetched(&self, algorithm: Algorithm, id: Option<&str>, now: UnixTime, may_ask: bool) -> Lookup {
+        let age = |held: &Held| held.at.map_or(0, |at| now.millis_since(at));
+        let is_fresh = self.is_fresh(now);
+        let usable = self.held.as_ref().filter(|held| age(held) < held.max_age.saturating_add(USABLE_FOR));
+        let found = usable.and_then(|held| held.keys.select(algorithm, id));
+        let has_failed = self.attempt.is_some_and(|(_, succeeded)| !succeeded);
+        let may_ask = may_ask
+            && !(has_failed && self.attempt.is_some_and(|(at, _)| now.millis_since(at) < FAILURE_COOLDOWN))
+            && !(is_fresh && self.missed_at.is_some_and(|at| now.millis_since(at) < MISS_COOLDOWN));
+        match found {
+            Some(key) if is_fresh => Lookup::Found { key, is_stale: false },
+            _ if may_ask => Lookup::Ask,
+            Some(key) => Lookup::Found { key, is_stale: true },
+            None if is_fresh && !has_failed => Lookup::Unknown,
+            None => Lookup::Unavailable,
+        }
+    }
+
+    pub(crate) fn is_fresh(&self, now: UnixTime) -> bool {
+        self.held.as_ref().is_some_and(|held| held.at.is_none_or(|at| now.millis_since(at) < held.max_age))
+    }
+
+    /// Newer keys, or the failure to get any, which leaves the known ones as they are.
+    pub(crate) fn learn(&mut self, news: KeyNews) {
+        let KeyNews { keys, at, for_missing } = news;
+        // Requests overlap: an older answer must not undo a newer one.
+        if self.attempt.is_some_and(|(known, _)| known > at) {
+            return;
+        }
+        self.attempt = Some((at, keys.is_some()));
+        if for_missing && keys.is_some() {
+            self.missed_at = Some(at);
+        }
+        if let Some((keys, max_age)) = keys {
+            self.held = Some(Held { keys, at: Some(at), max_age: lifetime(max_age) });
+        }
+    }
+}
+
+/// How long keys hold, in milliseconds, whose answer had this `max-age`: at most ten minutes, since Supabase's own edge
+/// keeps them for ten more, and not so short that every request would fetch them.
+pub fn lifetime(max_age: Option<u64>) -> u64 {
+    max_age.map_or(MAX_AGE, |seconds| seconds.saturating_mul(1000)).clamp(MISS_COOLDOWN, MAX_AGE)
+}
+
+/// The `max-age` of a `Cache-Control` header, in seconds (RFC 9111, section 5.2.2.1); 0 if it must not be kept.
+pub fn max_age(cache_control: &str) -> Option<u64> {
+    let directives = || cache_control.split(',').map(str::trim);
+    if directives().any(|directive| directive.eq_ignore_ascii_case("no-store") || directive.eq_ignore_ascii_case("no-cache")) {
+        return Some(0);
+    }
+    directives().find_map(|directive| {
+        let (name, value) = directive.split_once('=')?;
+        if !name.trim().eq_ignore_ascii_case("max-age") {
+            return None;
+        }
+        value.trim().trim_matches('"').parse().ok()
+    })
+}

@@ -1,0 +1,63 @@
+// A real nginx in front of a host, with nothing set but where to pass requests on to.
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { rmSync } from "node:fs";
+import net from "node:net";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { temporaryFolder, writeFile } from "./hosts.mjs";
+import { deadPort } from "./upstream.mjs";
+
+/** Where system administrators' programs are is not on everybody's path. */
+const env = { PATH: `${process.env.PATH}:/usr/sbin:/usr/local/sbin` };
+
+/** Why not, or false. Since 1.29.7 nginx speaks HTTP/1.1 to its upstreams, and then looks like a program on this machine. */
+export function whyNotNginx() {
+  const { error, stderr } = spawnSync("nginx", ["-v"], { encoding: "utf8", env });
+  if (error) return "nginx is not installed";
+  const [major, minor, patch] = /(\d+)\.(\d+)\.(\d+)/.exec(stderr).slice(1).map(Number);
+  return (major - 1 || minor - 29 || patch - 7) >= 0 && "this nginx does not speak HTTP/1.0 by default";
+}
+
+/** Runs nginx for as long as `body` takes, which is told its port. */
+export async function withNginx(url, body) {
+  const folder = temporaryFolder();
+  const port = await deadPort();
+  // It makes folders for all of these, and must not do so where an installed one keeps its own.
+  const folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((kind) => `${kind}_temp_path ${kind};`).join(" ");
+  const config = `daemon off; master_process off; pid nginx.pid; error_log stderr; events {}
+    http { access_log off; ${folders} server { listen 127.0.0.1:${port}; location / { proxy_pass ${url}; } } }`;
+  const file = writeFile(path.join(folder, "nginx.conf"), config);
+  const child = spawn("nginx", ["-p", folder, "-e", "stderr", "-c", file], { env, stdio: ["ignore", "ignore", "pipe"] });
+  let log = "";
+  child.stderr.setEncoding("utf8").on("data", (text) => (log += text));
+  const ended = once(child, "close");
+  try {
+    await listening(port, () => assertRuns(child, log));
+    return await body(port);
+  } finally {
+    child.kill("SIGKILL");
+    await ended;
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function assertRuns(child, log) {
+  if (child.exitCode !== null) throw new Error(`nginx ended:\n${log}`);
+}
+
+async function listening(port, assertRuns) {
+  for (const deadline = Date.now() + 10_000; ; await sleep(50)) {
+    assertRuns();
+    const socket = net.connect(port, "127.0.0.1");
+    try {
+      await once(socket, "connect");
+      return;
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+    } finally {
+      socket.destroy();
+    }
+  }
+}
