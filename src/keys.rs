@@ -114,6 +114,11 @@ impl Jwks {
         self.0.is_empty()
     }
 
+    /// All keys that can verify something.
+    pub fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.0.iter()
+    }
+
     /// The one key that a token can mean. Two that fit are none: nobody knows which of them the issuer meant.
     pub(crate) fn select(self: &Arc<Self>, algorithm: Algorithm, id: Option<&str>) -> Option<SelectedKey> {
         let fits = |key: &Key| key.algorithm == algorithm && id.is_none_or(|id| key.id.as_deref() == Some(id));
@@ -342,4 +347,119 @@ pub fn max_age(cache_control: &str) -> Option<u64> {
         }
         value.trim().trim_matches('"').parse().ok()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Algorithm, Jwks, KeyNews, KnownKeys, Lookup, max_age};
+    use crate::time::UnixTime;
+    use alloc::{format, string::String, sync::Arc, vec::Vec};
+
+    const POINT: &str = r#""x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0""#;
+
+    fn set(ids: &[&str]) -> Jwks {
+        let keys: Vec<String> = ids.iter().map(|id| format!(r#"{{"kty":"EC","crv":"P-256","kid":"{id}",{POINT}}}"#)).collect();
+        Jwks::parse(format!(r#"{{"keys":[{}]}}"#, keys.join(",")).as_bytes()).unwrap()
+    }
+
+    fn news(ids: Option<&[&str]>, at: u64, for_missing: bool) -> KeyNews {
+        KeyNews { keys: ids.map(|ids| (Arc::new(set(ids)), None)), at: UnixTime::from_secs(at), for_missing }
+    }
+
+    fn look(keys: &KnownKeys, id: &str, at: u64) -> &'static str {
+        match keys.look_up(Algorithm::Es256, Some(id), UnixTime::from_secs(at), true) {
+            Lookup::Found { is_stale: false, .. } => "found",
+            Lookup::Found { is_stale: true, .. } => "stale",
+            Lookup::Ask => "ask",
+            Lookup::Unknown => "unknown",
+            Lookup::Unavailable => "unavailable",
+        }
+    }
+
+    #[test]
+    fn one_refetch_for_a_missing_key_and_no_other_for_thirty_seconds() {
+        let mut keys = KnownKeys::default();
+        assert_eq!(look(&keys, "a", 1000), "ask");
+        keys.learn(news(Some(&["a"]), 1000, false));
+        assert_eq!((look(&keys, "a", 1000), look(&keys, "b", 1000)), ("found", "ask"));
+        keys.learn(news(Some(&["a"]), 1001, true));
+        assert_eq!((look(&keys, "b", 1030), look(&keys, "c", 1030)), ("unknown", "unknown"));
+        assert_eq!((look(&keys, "b", 1031), look(&keys, "a", 1031)), ("ask", "found"));
+    }
+
+    #[test]
+    fn an_outage_costs_no_key_for_an_hour_and_is_never_a_no() {
+        let mut keys = KnownKeys::default();
+        keys.learn(news(Some(&["a"]), 0, false));
+        assert_eq!((look(&keys, "a", 599), look(&keys, "a", 600)), ("found", "ask"));
+        keys.learn(news(None, 600, false));
+        assert_eq!((look(&keys, "a", 604), look(&keys, "b", 604)), ("stale", "unavailable"));
+        assert_eq!(look(&keys, "a", 605), "ask");
+        for at in [605, 2000, 4199] {
+            keys.learn(news(None, at, false));
+            assert_eq!((look(&keys, "a", at), look(&keys, "b", at)), ("stale", "unavailable"), "{at}");
+        }
+        assert_eq!(look(&keys, "a", 4200), "unavailable");
+        keys.learn(news(Some(&["b"]), 4300, false));
+        assert_eq!((look(&keys, "b", 4300), look(&keys, "a", 4300)), ("found", "ask"));
+    }
+
+    #[test]
+    fn what_comes_late_does_not_undo_what_came_before() {
+        let mut keys = KnownKeys::default();
+        keys.learn(news(Some(&["new"]), 10, false));
+        keys.learn(news(Some(&["old"]), 9, false));
+        keys.learn(news(None, 8, false));
+        assert_eq!(look(&keys, "new", 10), "found");
+    }
+
+    #[test]
+    fn pinned_keys_are_all_there_is() {
+        let keys = KnownKeys::pinned(set(&["a"]));
+        assert_eq!((look(&keys, "a", 1 << 40), look(&keys, "b", 0)), ("found", "unknown"));
+    }
+
+    #[test]
+    fn exactly_one_key_must_fit() {
+        let keys = Arc::new(set(&["a", "b", "b"]));
+        assert!(keys.select(Algorithm::Es256, Some("a")).is_some());
+        assert!(keys.select(Algorithm::Es256, Some("b")).is_none());
+        assert!(keys.select(Algorithm::Es256, None).is_none());
+        assert!(keys.select(Algorithm::Rs256, Some("a")).is_none());
+        assert!(Arc::new(set(&["a"])).select(Algorithm::Es256, None).is_some());
+    }
+
+    #[test]
+    fn keys_that_are_not_for_this_are_passed_over() {
+        for key in [
+            format!(r#"{{"kty":"EC","crv":"P-256","use":"enc",{POINT}}}"#),
+            format!(r#"{{"kty":"EC","crv":"P-256","alg":"RS256",{POINT}}}"#),
+            format!(r#"{{"kty":"EC","crv":"P-256","key_ops":["sign"],{POINT}}}"#),
+            format!(r#"{{"kty":"EC","crv":"P-384",{POINT}}}"#),
+            r#"{"kty":"oct","k":"c2VjcmV0"}"#.into(),
+            r#"{"kty":"RSA","n":"AQAB","e":"AQAB"}"#.into(),
+            r#"{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}"#.into(),
+            "3".into(),
+        ] {
+            assert_eq!(Jwks::parse(format!(r#"{{"keys":[{key}]}}"#).as_bytes()), Some(Jwks::default()), "{key}");
+        }
+        for document in ["", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":[],"keys":[]}"#] {
+            assert_eq!(Jwks::parse(document.as_bytes()), None, "{document}");
+        }
+    }
+
+    #[test]
+    fn cache_control() {
+        for (header, expected) in [
+            ("public, max-age=600", Some(600)),
+            ("Max-Age=\"5\"", Some(5)),
+            ("no-store", Some(0)),
+            ("max-age=60, no-cache", Some(0)),
+            ("public", None),
+            ("max-age=soon", None),
+            ("", None),
+        ] {
+            assert_eq!(max_age(header), expected, "{header}");
+        }
+    }
 }

@@ -30,3 +30,44 @@ pub(crate) fn is_right(check: SignatureCheck<'_>) -> bool {
     };
     result.is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_right;
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+    use nodetool_edge_auth::{Jwks, SignatureCheck};
+
+    /// Key, signing input and signature: RFC 7515, appendix A.3, and RFC 8037, appendix A.4.
+    const EXAMPLES: [(&str, &str, &str); 2] = [
+        (
+            r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#,
+            "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ",
+            "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q",
+        ),
+        (
+            r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#,
+            "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc",
+            "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg",
+        ),
+    ];
+
+    #[test]
+    fn the_examples_of_the_rfcs_and_every_flipped_bit_of_them() {
+        for (key, message, signature) in EXAMPLES {
+            let keys = Jwks::parse(format!(r#"{{"keys":[{key}]}}"#).as_bytes()).unwrap();
+            let key = keys.iter().next().unwrap();
+            let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
+            let check = |message: &[u8], signature: &[u8]| is_right(SignatureCheck { key, message, signature });
+            assert!(check(message.as_bytes(), &signature));
+            assert!(!check(b"another message", &signature));
+            for bit in 0..signature.len() * 8 {
+                let mut flipped = signature.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(!check(message.as_bytes(), &flipped), "bit {bit}");
+            }
+            for wrong in [&[][..], &signature[1..], &[0; 64], &[0xff; 64], &[signature.as_slice(), &[0]].concat()] {
+                assert!(!check(message.as_bytes(), wrong));
+            }
+        }
+    }
+}
