@@ -175,11 +175,23 @@ impl Project {
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers;
         let exchange = async {
-            let response = self.client.request(request).await.map_err(|error| error.to_string())?;
+            let response = self.client.request(request).await.map_err(|error| with_causes(&error))?;
             let (parts, body) = response.into_parts();
-            let body = Limited::new(body, limit).collect().await.map_err(|error| error.to_string())?;
+            let body = Limited::new(body, limit).collect().await.map_err(|error| with_causes(&*error))?;
             Ok((parts.status.as_u16(), parts.headers, body.to_bytes().to_vec()))
         };
         timeout(self.timeout, exchange).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
     }
+}
+
+/// An error with what led to it: a client alone only says that it could not connect.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
