@@ -1,6 +1,6 @@
 //! From a verdict to what its host does: answer, or forward with these headers.
 
-use alloc::{borrow::Cow, format, string::String};
+use alloc::{borrow::Cow, string::String};
 
 use serde::Serialize;
 
@@ -266,15 +266,4 @@ fn is_dropped(name: &str) -> bool {
 
 fn is_listed(connection: &[u8], name: &str) -> bool {
     connection.split(|byte| *byte == b',').any(|listed| listed.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
-}
-
-/// The request target for the upstream: the very bytes that were judged.
-impl Facts<'_> {
-    /// Path and query as one, as they stand in a request line.
-    pub fn target(&self) -> Cow<'_, str> {
-        match self.query {
-            Some(query) => Cow::Owned(format!("{}?{query}", self.path)),
-            None => Cow::Borrowed(self.path),
-        }
-    }
 }

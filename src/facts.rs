@@ -1,6 +1,6 @@
 //! What a host saw of one request, and nothing that it concluded.
 
-use alloc::vec::Vec;
+use alloc::{borrow::Cow, format, vec::Vec};
 use core::{iter, net::IpAddr};
 
 /// The scheme that the client spoke.
@@ -170,6 +170,14 @@ impl<'a> Facts<'a> {
     /// The raw query, without its `?`.
     pub const fn query(&self) -> Option<&'a str> {
         self.query
+    }
+
+    /// Path and query as one, as they stand in a request line: the very bytes that are judged.
+    pub fn target(&self) -> Cow<'a, str> {
+        match self.query {
+            Some(query) => Cow::Owned(format!("{}?{query}", self.path)),
+            None => Cow::Borrowed(self.path),
+        }
     }
 
     /// Whether the client asks for a WebSocket (RFC 6455, section 4.1).

@@ -218,10 +218,10 @@ fn thumbprint(algorithm: Algorithm, material: &Material) -> [u8; 32] {
 }
 
 /// Between two refetches because of a key that the known set lacks, in milliseconds.
-const MISS_COOLDOWN: u64 = 30_000;
+pub const MISS_COOLDOWN: u64 = 30_000;
 
 /// After a fetch that failed, in milliseconds: what `Retry-After` tells clients.
-const FAILURE_COOLDOWN: u64 = 5_000;
+pub const FAILURE_COOLDOWN: u64 = 5_000;
 
 /// How long keys hold at most, in milliseconds.
 const MAX_AGE: u64 = 600_000;

@@ -74,7 +74,7 @@ mod worker;
 
 pub use action::{Action, Answer, Forward, MISCONFIGURED};
 pub use facts::{Facts, Field, Scheme};
-pub use keys::{Algorithm, Jwks, Key, MAX_JWKS, Material, lifetime, max_age};
+pub use keys::{Algorithm, FAILURE_COOLDOWN, Jwks, Key, MAX_JWKS, MISS_COOLDOWN, Material, lifetime, max_age};
 pub use policy::{Environment, Policy, Provider};
 pub use settings::{Host, NOT_YET, Project, ProxySettings, SETTINGS, Setting, SettingError, Settings, SettingsErrors, Upstream};
 pub use step::{

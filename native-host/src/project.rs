@@ -11,7 +11,8 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use nodetool_edge_auth::{
-    FetchedKeys, Jwks, MAX_JWKS, Project as Settings, Secret, Unavailable, UnixTime, UserAnswer, lifetime, max_age,
+    FAILURE_COOLDOWN, FetchedKeys, Jwks, MAX_JWKS, MISS_COOLDOWN, Project as Settings, Secret, Unavailable, UnixTime, UserAnswer,
+    lifetime, max_age,
 };
 use tokio::{
     sync::{Mutex, Semaphore},
@@ -19,13 +20,6 @@ use tokio::{
 };
 
 use crate::clock;
-
-/// After a fetch that failed, in milliseconds.
-const COOLDOWN: u64 = 5_000;
-
-/// After one for a key that fresh keys lacked, in milliseconds: requests that come between the fetch and what the gate
-/// learns of it ask once more.
-const MISS_COOLDOWN: u64 = 30_000;
 
 /// A user is a page of JSON at most.
 const MAX_USER: usize = 256 * 1024;
@@ -87,12 +81,13 @@ impl Project {
         let mut keys = self.keys.lock().await;
         let now = clock::now();
         let is_fresh = keys.is_fresh(now);
+        // Requests that come between such a fetch and what the gate learns of it would ask once more.
         let has_just_missed = keys.missed_at.is_some_and(|at| now.millis_since(at) < MISS_COOLDOWN);
         let suits = |at: UnixTime| has_just_missed || newer_than.is_none_or(|limit| at > limit);
         if let Some((good, at)) = keys.good.as_ref().filter(|(_, at)| is_fresh && suits(*at)) {
             return (Ok(good.clone()), *at);
         }
-        if keys.failed_at.is_some_and(|at| now.millis_since(at) < COOLDOWN) {
+        if keys.failed_at.is_some_and(|at| now.millis_since(at) < FAILURE_COOLDOWN) {
             return (Err(Unavailable), now);
         }
         let answer = self.refresh(&mut keys).await;
@@ -146,7 +141,7 @@ impl Project {
                     None => 0,
                 }
             };
-            sleep(Duration::from_millis(rest.max(COOLDOWN))).await;
+            sleep(Duration::from_millis(rest.max(FAILURE_COOLDOWN))).await;
         }
     }
 

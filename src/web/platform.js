@@ -48,10 +48,7 @@ export async function forward(request, url, dropped, set, timeout) {
  * @param {string | undefined} body
  */
 export function respond(status, headers, body) {
-  const lines = headers.split("\n");
-  const pairs = [];
-  for (let at = 0; at + 1 < lines.length; at += 2) pairs.push([lines[at], lines[at + 1]]);
-  return new Response(body ?? null, { status, headers: pairs });
+  return new Response(body ?? null, { status, headers: pairs(headers) });
 }
 
 /**
@@ -72,14 +69,24 @@ export function decision(request, allowed, userId, tokenType, role, dropped, set
 }
 
 /**
+ * @param {string} text names and values, a line each
+ * @returns {[string, string][]}
+ */
+function pairs(text) {
+  const lines = text.split("\n");
+  const found = [];
+  for (let at = 0; at + 1 < lines.length; at += 2) found.push([lines[at], lines[at + 1]]);
+  return found;
+}
+
+/**
  * @param {Headers} headers
  * @param {string} dropped names, a line each
  * @param {string} set names and values, a line each
  */
 function applyHeaders(headers, dropped, set) {
   if (dropped !== "") for (const name of dropped.split("\n")) headers.delete(name);
-  const lines = set.split("\n");
-  for (let at = 0; at + 1 < lines.length; at += 2) headers.set(lines[at], lines[at + 1]);
+  for (const [name, value] of pairs(set)) headers.set(name, value);
 }
 
 /**
@@ -91,10 +98,7 @@ function applyHeaders(headers, dropped, set) {
  * @returns {Promise<[number, string | null, Uint8Array]>} status, `Cache-Control` and body
  */
 export async function exchange(url, headers, timeout, limit) {
-  const lines = headers.split("\n");
-  const pairs = [];
-  for (let at = 0; at + 1 < lines.length; at += 2) pairs.push([lines[at], lines[at + 1]]);
-  const response = await fetch(url, { headers: pairs, redirect: "manual", signal: AbortSignal.timeout(timeout) });
+  const response = await fetch(url, { headers: pairs(headers), redirect: "manual", signal: AbortSignal.timeout(timeout) });
   const chunks = [];
   let length = 0;
   for await (const chunk of response.body ?? []) {
