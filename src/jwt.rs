@@ -4,7 +4,7 @@ use alloc::{borrow::ToOwned, string::String, vec::Vec};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use crate::{json::Json, keys::Algorithm, time::UnixTime, token::Secret, verdict::Reason};
+use crate::{json::Json, keys::Algorithm, time::UnixTime, verdict::Reason};
 
 /// What a user's token never reaches, with all its metadata.
 const MAX_TOKEN: usize = 16 * 1024;
@@ -130,12 +130,12 @@ impl Untrusted {
 }
 
 /// HS256 (RFC 7518, section 3.2) with the project's own secret.
-pub(crate) fn is_signed_with(secret: &Secret, token: &[u8]) -> bool {
+pub(crate) fn is_signed_with(secret: &[u8], token: &[u8]) -> bool {
     use jwt_compact::{
         AlgorithmExt, UntrustedToken,
         alg::{Hs256, Hs256Key},
     };
-    let key = Hs256Key::new(secret.reveal());
+    let key = Hs256Key::new(secret);
     core::str::from_utf8(token)
         .ok()
         .and_then(|token| UntrustedToken::new(token).ok())
@@ -159,4 +159,46 @@ fn time(value: &Json) -> Option<f64> {
 fn text(value: &Json) -> Option<&str> {
     const MAX: usize = 255;
     value.as_str().filter(|text| !text.is_empty() && text.len() <= MAX && text.bytes().all(|byte| byte.is_ascii_graphic()))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
+    use super::{Untrusted, is_signed_with, looks_like_jwt};
+    use crate::{keys::Algorithm, verdict::Reason};
+    use alloc::{format, string::String};
+
+    /// RFC 7515, appendix A.1, which is the example of RFC 7519, section 3.1, too.
+    const KEY: &str = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+    const HS256: &str = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+
+    /// RFC 7519, section 6.1.
+    const UNSECURED: &str =
+        "eyJhbGciOiJub25lIn0.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.";
+
+    #[test]
+    fn the_example_with_a_secret_and_every_flipped_bit_of_its_signature() {
+        let key = BASE64_URL_SAFE_NO_PAD.decode(KEY).unwrap();
+        assert!(Untrusted::parse(HS256.as_bytes()).unwrap().algorithm == Algorithm::Hs256);
+        assert!(is_signed_with(&key, HS256.as_bytes()));
+        assert!(!is_signed_with(&key[1..], HS256.as_bytes()));
+        let (message, signature) = HS256.rsplit_once('.').unwrap();
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
+        for bit in 0..signature.len() * 8 {
+            let mut flipped = signature.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let token = format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(flipped));
+            assert!(!is_signed_with(&key, token.as_bytes()), "bit {bit}");
+        }
+        for wrong in [String::new(), BASE64_URL_SAFE_NO_PAD.encode(&signature[..31])] {
+            assert!(!is_signed_with(&key, format!("{message}.{wrong}").as_bytes()), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_nobody_signed_is_none() {
+        assert!(looks_like_jwt(UNSECURED.as_bytes()));
+        assert_eq!(Untrusted::parse(UNSECURED.as_bytes()).unwrap_err(), Reason::UnsupportedAlgorithm);
+    }
 }

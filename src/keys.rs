@@ -13,6 +13,9 @@ pub const MAX_JWKS: usize = 64 * 1024;
 /// More keys than a rotation ever needs at once.
 const MAX_KEYS: usize = 64;
 
+/// What takes longer to check than anyone's key is worth.
+pub(crate) const MAX_RSA_BITS: usize = 8192;
+
 /// An algorithm of RFC 7518, section 3.1, or RFC 8037.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -173,10 +176,11 @@ impl Key {
             }
             ("OKP", Some("Ed25519")) => (Algorithm::EdDsa, &[Algorithm::EdDsa], Material::Ed25519 { x: coordinate("x")? }),
             ("RSA", None) => {
-                let (n, e) = (bytes("n")?, bytes("e")?);
+                let number = |name: &str| bytes(name).map(without_leading_zeros);
+                let (n, e) = (number("n")?, number("e")?);
                 let bits = bit_length(&n);
                 let exponent = e.iter().try_fold(0_u64, |value, byte| value.checked_mul(256)?.checked_add(u64::from(*byte)))?;
-                if !(2048..=8192).contains(&bits) || exponent < 3 || exponent.is_multiple_of(2) || exponent >= 1 << 33 {
+                if !(2048..=MAX_RSA_BITS).contains(&bits) || exponent < 3 || exponent.is_multiple_of(2) || exponent >= 1 << 33 {
                     return None;
                 }
                 // Without a word of its own an RSA key is for the algorithm that everybody means by it.
@@ -196,10 +200,14 @@ impl Key {
     }
 }
 
+/// Some issuers write them (RFC 7518, section 6.3.1.1, forbids it), and not every implementation reads them.
+fn without_leading_zeros(mut number: Vec<u8>) -> Vec<u8> {
+    number.drain(..number.iter().take_while(|byte| **byte == 0).count());
+    number
+}
+
 fn bit_length(number: &[u8]) -> usize {
-    let leading = number.iter().take_while(|byte| **byte == 0).count();
-    let significant = number.get(leading..).unwrap_or_default();
-    significant.first().map_or(0, |first| significant.len() * 8 - first.leading_zeros() as usize)
+    number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
 }
 
 fn thumbprint(algorithm: Algorithm, material: &Material) -> [u8; 32] {

@@ -41,6 +41,7 @@
 //! | feature | adds | target |
 //! |---|---|---|
 //! | (none) | the core | any |
+//! | `rustcrypto` | `verify_signature`, in portable Rust | any |
 //! | `js` | a `wasm-bindgen` surface for JavaScript embedders | wasm32 |
 //! | `worker` | the Cloudflare Worker, with its `fetch` export | wasm32 |
 // The edge host and the JavaScript surface are built on macros that name `std`; the core never does.
@@ -60,6 +61,8 @@ mod keys;
 mod path;
 mod policy;
 mod settings;
+#[cfg(feature = "rustcrypto")]
+mod signature;
 mod step;
 mod time;
 mod token;
@@ -77,6 +80,8 @@ pub use facts::{Facts, Field, Scheme};
 pub use keys::{Algorithm, FAILURE_COOLDOWN, Jwks, Key, MAX_JWKS, MISS_COOLDOWN, Material, lifetime, max_age};
 pub use policy::{Environment, Policy, Provider};
 pub use settings::{Host, NOT_YET, Project, ProxySettings, SETTINGS, Setting, SettingError, Settings, SettingsErrors, Upstream};
+#[cfg(feature = "rustcrypto")]
+pub use signature::verify_signature;
 pub use step::{
     Effects, FetchedKeys, Gate, Learned, NeedKeys, NeedSignature, NeedTokens, NeedUser, Outcome, SignatureCheck, Step,
     Unavailable, UserAnswer, begin, drive,

@@ -7,7 +7,7 @@ use aws_lc_rs::signature::{
 use nodetool_edge_auth::{Algorithm, Material, SignatureCheck};
 
 /// Whether a signature is right. The algorithm is the key's; what does not go together is wrong.
-pub(crate) fn is_right(check: SignatureCheck<'_>) -> bool {
+pub fn verify_signature(check: SignatureCheck<'_>) -> bool {
     let SignatureCheck { key, message, signature } = check;
     let result = match (&key.material, key.algorithm) {
         (Material::P256 { x, y }, Algorithm::Es256) => {
@@ -33,7 +33,7 @@ pub(crate) fn is_right(check: SignatureCheck<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_right;
+    use super::verify_signature;
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
     use nodetool_edge_auth::{Jwks, SignatureCheck};
 
@@ -57,7 +57,7 @@ mod tests {
             let keys = Jwks::parse(format!(r#"{{"keys":[{key}]}}"#).as_bytes()).unwrap();
             let key = keys.iter().next().unwrap();
             let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
-            let check = |message: &[u8], signature: &[u8]| is_right(SignatureCheck { key, message, signature });
+            let check = |message: &[u8], signature: &[u8]| verify_signature(SignatureCheck { key, message, signature });
             assert!(check(message.as_bytes(), &signature));
             assert!(!check(b"another message", &signature));
             for bit in 0..signature.len() * 8 {

@@ -107,7 +107,7 @@ impl Effects for Host {
     }
 
     async fn signature(&self, check: SignatureCheck<'_>) -> bool {
-        crypto::is_right(check)
+        crypto::verify_signature(check)
     }
 
     async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable> {

@@ -20,4 +20,5 @@ mod store;
 mod upgrade;
 
 pub use cli::main;
+pub use crypto::verify_signature;
 pub use store::{DeploymentConfig, StoreError, TokenSource, deployment_path, generate_secure_token, load_deployment_config};
