@@ -1,32 +1,32 @@
-//! Users whose tokens were verified, by digest of the token: bounded in number and time, least recently used out first.
+//! What was found out about tokens, by digest of the token: bounded in number and time, least recently used out first.
 
 use alloc::collections::BTreeMap;
 
-use crate::{time::UnixTime, token::Digest, verdict::Identity};
+use crate::{time::UnixTime, token::Digest};
 
-/// Verified users, for a while.
+/// One finding for each of a number of tokens, for a while.
 #[derive(Clone, Debug)]
-pub(crate) struct Cache {
+pub(crate) struct Cache<T> {
     capacity: usize,
-    entries: BTreeMap<Digest, Entry>,
+    entries: BTreeMap<Digest, Entry<T>>,
     /// The digests in the order of their last use.
     order: BTreeMap<u64, Digest>,
     uses: u64,
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
-    identity: Identity,
+struct Entry<T> {
+    finding: T,
     until: UnixTime,
     used: u64,
 }
 
-impl Cache {
+impl<T: Clone> Cache<T> {
     pub(crate) const fn new(capacity: usize) -> Self {
         Self { capacity, entries: BTreeMap::new(), order: BTreeMap::new(), uses: 0 }
     }
 
-    pub(crate) fn get(&mut self, token: &Digest, now: UnixTime) -> Option<Identity> {
+    pub(crate) fn get(&mut self, token: &Digest, now: UnixTime) -> Option<T> {
         let entry = self.entries.get_mut(token)?;
         self.order.remove(&entry.used);
         if now >= entry.until {
@@ -36,15 +36,15 @@ impl Cache {
         self.uses += 1;
         entry.used = self.uses;
         self.order.insert(self.uses, *token);
-        Some(entry.identity.clone())
+        Some(entry.finding.clone())
     }
 
-    pub(crate) fn insert(&mut self, token: Digest, identity: Identity, until: UnixTime) {
+    pub(crate) fn insert(&mut self, token: Digest, finding: T, until: UnixTime) {
         if self.capacity == 0 {
             return;
         }
         self.uses += 1;
-        if let Some(known) = self.entries.insert(token, Entry { identity, until, used: self.uses }) {
+        if let Some(known) = self.entries.insert(token, Entry { finding, until, used: self.uses }) {
             self.order.remove(&known.used);
         }
         self.order.insert(self.uses, token);

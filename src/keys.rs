@@ -58,6 +58,9 @@ impl Algorithm {
     }
 }
 
+/// A digest of all that makes a key and what it is for.
+pub type Thumbprint = [u8; 32];
+
 /// A public key, with the one algorithm that it verifies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
@@ -66,8 +69,8 @@ pub struct Key {
     pub algorithm: Algorithm,
     /// The key itself.
     pub material: Material,
-    /// A digest of all of it, by which hosts keep what they made of it.
-    pub thumbprint: [u8; 32],
+    /// By which hosts keep what they made of it.
+    pub thumbprint: Thumbprint,
 }
 
 /// The public part of a key, decoded.
@@ -144,6 +147,10 @@ impl SelectedKey {
     pub(crate) fn get(&self) -> Option<&Key> {
         self.keys.0.get(self.index)
     }
+
+    pub(crate) fn thumbprint(&self) -> Option<Thumbprint> {
+        self.get().map(|key| key.thumbprint)
+    }
 }
 
 impl Key {
@@ -210,7 +217,7 @@ fn bit_length(number: &[u8]) -> usize {
     number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
 }
 
-fn thumbprint(algorithm: Algorithm, material: &Material) -> [u8; 32] {
+fn thumbprint(algorithm: Algorithm, material: &Material) -> Thumbprint {
     let mut digest = Sha256::new();
     digest.update([algorithm as u8]);
     let parts: [&[u8]; 2] = match material {

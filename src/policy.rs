@@ -8,6 +8,7 @@ use crate::{
     jwt::Expected,
     keys::Jwks,
     path::{self, Areas},
+    time::UnixTime,
     token::{Digest, Secret},
     verdict::{Destination, Identity, Pass, Reason, Verdict},
 };
@@ -74,6 +75,13 @@ pub(crate) struct Supabase {
     pub(crate) cache_ttl: u64,
     /// How many are.
     pub(crate) cache_max: usize,
+}
+
+impl Supabase {
+    /// Until when something is remembered that was found out now.
+    pub(crate) fn remembered_until(&self, now: UnixTime) -> UnixTime {
+        UnixTime::from_millis(now.as_millis().saturating_add(self.cache_ttl.saturating_mul(1000)))
+    }
 }
 
 /// A request judged as far as can be without knowing the tokens.

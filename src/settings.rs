@@ -3,6 +3,8 @@
 //! Every wrong setting is reported in one go, with its name and what would be right, and nothing that is wrong
 //! falls back to something weaker.
 
+mod table;
+
 use alloc::{
     borrow::ToOwned,
     format,
@@ -23,6 +25,11 @@ use crate::{
     token::{Digest, Secret, Tokens},
 };
 
+pub use table::{NOT_YET, SETTINGS, Setting};
+
+/// Bytes of a secret for HS256 that nobody guesses.
+const SAFE_SECRET: usize = 32;
+
 /// Who asks: it decides the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Host {
@@ -33,87 +40,6 @@ pub enum Host {
     /// Somebody else's program.
     Embedded,
 }
-
-/// One setting, for help texts and tables.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// The name of the variable.
-    pub name: &'static str,
-    /// What it may be.
-    pub values: &'static str,
-    /// What it does.
-    pub help: &'static str,
-    /// Whether its value must not be shown, nor stand on a command line.
-    pub is_secret: bool,
-    /// Whether only the native host knows it.
-    pub is_native: bool,
-}
-
-const fn setting(name: &'static str, values: &'static str, help: &'static str) -> Setting {
-    Setting { name, values, help, is_secret: false, is_native: false }
-}
-
-const fn secret(name: &'static str, values: &'static str, help: &'static str) -> Setting {
-    Setting { name, values, help, is_secret: true, is_native: false }
-}
-
-const fn native(name: &'static str, values: &'static str, help: &'static str) -> Setting {
-    Setting { name, values, help, is_secret: false, is_native: true }
-}
-
-/// Every setting that there is.
-pub const SETTINGS: &[Setting] = &[
-    setting(
-        "ENV",
-        "development|test|staging|production",
-        "Where this runs [default: development natively, production at the edge]",
-    ),
-    setting(
-        "AUTH_PROVIDER",
-        "none|local|static|supabase",
-        "How callers prove who they are [default: local for development on loopback, else static]",
-    ),
-    secret("WORKER_AUTH_TOKEN", "TOKEN", "The static bearer token [default: from the store, else generated]"),
-    secret("SERVER_AUTH_TOKEN", "TOKEN", "Another name for WORKER_AUTH_TOKEN"),
-    native(
-        "NODETOOL_CONFIG_PATH",
-        "FILE",
-        "The deployment file [default: deployment.yaml in the user's nodetool configuration folder]",
-    ),
-    setting("SUPABASE_URL", "URL", "The Supabase project whose users may pass"),
-    secret("SUPABASE_KEY", "KEY", "An API key of the project; the publishable one will do"),
-    secret("SUPABASE_JWT_SECRET", "SECRET", "Its legacy HS256 secret [default: HS256 tokens are checked by the project]"),
-    setting("SUPABASE_JWKS", "JSON", "Its public keys, pinned: then nothing is fetched or asked"),
-    setting("SUPABASE_ALLOW_ANONYMOUS", "BOOL", "Whether anonymous users pass [default: yes]"),
-    setting("SUPABASE_AUDIENCE", "TEXT", "The expected aud [default: authenticated]"),
-    setting("SUPABASE_ISSUER", "TEXT", "The expected iss [default: SUPABASE_URL/auth/v1]"),
-    setting(
-        "AUTH_CACHE_TTL",
-        "SECONDS",
-        "For how long a verified token is remembered, 0 = never [default: REMOTE_AUTH_CACHE_TTL, else 30]",
-    ),
-    setting("AUTH_CACHE_MAX", "COUNT", "How many are, 0 = none [default: REMOTE_AUTH_CACHE_MAX, else 1000]"),
-    setting("REMOTE_AUTH_CACHE_TTL", "SECONDS", "The former name of AUTH_CACHE_TTL"),
-    setting("REMOTE_AUTH_CACHE_MAX", "COUNT", "The former name of AUTH_CACHE_MAX"),
-    setting("AUTH_LEEWAY", "SECONDS", "Clock skew allowed on exp, nbf and iat, 0 to 300 [default: 30]"),
-    setting("AUTH_FETCH_TIMEOUT", "SECONDS", "For one call to Supabase [default: 5]"),
-    setting("AUTH_ADMIN_ROLES", "ROLE,...", "JWT roles that may use /admin, * = all [default: *]"),
-    setting("AUTH_PUBLIC_PATHS", "PATH,...", "Further public paths, exact; /health and /ping always are"),
-    secret("ADMIN_TOKEN", "TOKEN", "When set, /admin and below also need it in X-Admin-Token"),
-    setting("AUTH_FORWARD_AUTHORIZATION", "keep|strip", "Whether the upstream sees the client's credential [default: keep]"),
-    setting("NODETOOL_ENABLE_TERMINAL_WS", "BOOL", "Whether /terminal is served; never in production [default: no]"),
-    setting("UPSTREAM_URL", "URL", "The API being fronted [default: none, the gateway answers with the caller's identity]"),
-    setting("UPSTREAM_CONNECT_TIMEOUT", "SECONDS", "To connect to the upstream, 0 = no limit [default: 5]"),
-    setting("UPSTREAM_TIMEOUT", "SECONDS", "To the first byte of the upstream's answer, 0 = no limit [default: 300]"),
-    setting("AUTH_ALLOW_INSECURE", "1", "Lets none and local run with ENV=production"),
-    native("AUTH_LISTEN", "ADDR:PORT", "Where to listen [default: 127.0.0.1:8000]"),
-    setting("LOG_LEVEL", "error|warn|info|debug|trace", "What to log [default: info]"),
-    native("AUTH_LOG_FORMAT", "text|json", "How to log [default: text]"),
-];
-
-/// Settings of the contract that this version does not serve. To ignore them could weaken what their user relies on.
-pub const NOT_YET: [&str; 6] =
-    ["CORS_ORIGINS", "AUTH_WS_TOKEN_SOURCES", "AUTH_TRUSTED_PROXIES", "AUTH_ADMIN_LISTEN", "AUTH_TLS_CERT", "AUTH_TLS_KEY"];
 
 /// All settings, read and understood.
 #[derive(Clone, Debug)]
@@ -398,6 +324,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
             self.wrong("AUTH_FETCH_TIMEOUT", "must be at least 1 second");
         }
         let allows_anonymous = self.boolean("SUPABASE_ALLOW_ANONYMOUS", true);
+        let allows_missing_issuer = self.boolean("SUPABASE_ALLOW_MISSING_ISSUER", false);
         let roles = self.list("AUTH_ADMIN_ROLES");
         if roles.is_empty() && self.text("AUTH_ADMIN_ROLES").is_some() {
             self.wrong("AUTH_ADMIN_ROLES", "names no role; unset it, or say * if every user may use /admin");
@@ -427,12 +354,24 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         if admin_roles.is_none() && environment == Environment::Production {
             warnings.push("AUTH_ADMIN_ROLES is not set: every user of the project may use /admin".to_owned());
         }
+        let jwt_secret = self.text("SUPABASE_JWT_SECRET");
+        if jwt_secret.as_ref().is_some_and(|secret| secret.len() < SAFE_SECRET) {
+            warnings.push(format!(
+                "SUPABASE_JWT_SECRET is shorter than {SAFE_SECRET} bytes: whoever has one token can guess it (RFC 7518, section 3.2)"
+            ));
+        }
         let (url, key) = (url?, key?);
         let issuer = self.text("SUPABASE_ISSUER").unwrap_or_else(|| format!("{url}/auth/v1"));
         let audience = self.text("SUPABASE_AUDIENCE").unwrap_or_else(|| "authenticated".to_owned());
         let supabase = Supabase {
-            expected: Expected { issuer, audience, allows_anonymous, leeway: u32::try_from(leeway).unwrap_or(0) },
-            jwt_secret: self.text("SUPABASE_JWT_SECRET").map(Secret::new),
+            expected: Expected {
+                issuer,
+                allows_missing_issuer,
+                audience,
+                allows_anonymous,
+                leeway: u32::try_from(leeway).unwrap_or(0),
+            },
+            jwt_secret: jwt_secret.map(Secret::new),
             pinned,
             admin_roles,
             cache_ttl,

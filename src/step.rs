@@ -1,13 +1,14 @@
 //! One request, step by step: each step is consumed by the only call that may follow it.
 
-use alloc::{borrow::ToOwned, sync::Arc, vec::Vec};
+use alloc::{borrow::ToOwned, sync::Arc};
 
 use crate::{
-    cache::Cache,
+    effects::{FetchedKeys, Unavailable, UserAnswer},
     facts::Facts,
+    gate::{Gate, Learned, Remembered, Source},
     json::Json,
     jwt::{self, Claims, ClaimsError, Untrusted},
-    keys::{Algorithm, Jwks, Key, KeyNews, KnownKeys, Lookup, SelectedKey},
+    keys::{Algorithm, Jwks, Key, KeyNews, KnownKeys, Lookup, SelectedKey, Thumbprint},
     policy::{Judgement, Policy, Provider, Supabase},
     time::UnixTime,
     token::{Digest, Match, Secret, StoreError, Tokens},
@@ -19,67 +20,6 @@ const TOKENS_FRESH_FOR: u64 = 30_000;
 
 /// For how long remembered tokens stand in for a store that cannot be read, in milliseconds.
 const TOKENS_USABLE_FOR: u64 = 3_600_000;
-
-/// A policy with all that was learned under it: tokens, keys and verified users.
-#[derive(Clone, Debug)]
-pub struct Gate {
-    policy: Arc<Policy>,
-    tokens: Source,
-    keys: KnownKeys,
-    cache: Cache,
-}
-
-#[derive(Clone, Debug)]
-enum Source {
-    Fixed(Arc<Tokens>),
-    Store { remembered: Option<Remembered> },
-}
-
-#[derive(Clone, Debug)]
-struct Remembered {
-    tokens: Arc<Tokens>,
-    at: UnixTime,
-}
-
-impl Gate {
-    /// A gate that accepts these tokens, and asks for no others.
-    pub fn with_tokens(policy: Policy, tokens: Tokens) -> Self {
-        Self::new(policy, Source::Fixed(Arc::new(tokens)))
-    }
-
-    /// A gate whose tokens are kept in a store, which it asks for when a request needs them.
-    pub fn with_store(policy: Policy) -> Self {
-        Self::new(policy, Source::Store { remembered: None })
-    }
-
-    fn new(policy: Policy, tokens: Source) -> Self {
-        let supabase = policy.supabase.as_ref();
-        let keys = supabase.and_then(|supabase| supabase.pinned.clone()).map_or_else(KnownKeys::default, KnownKeys::pinned);
-        let capacity = supabase.filter(|supabase| supabase.cache_ttl > 0).map_or(0, |supabase| supabase.cache_max);
-        Self { policy: Arc::new(policy), tokens, keys, cache: Cache::new(capacity) }
-    }
-
-    /// The rules of this gate.
-    pub fn policy(&self) -> &Arc<Policy> {
-        &self.policy
-    }
-
-    /// Keeps what was learned while a request was judged, for the next ones.
-    pub fn learn(&mut self, learned: Learned) {
-        if let (Source::Store { remembered }, Some(news)) = (&mut self.tokens, learned.tokens) {
-            // Requests overlap: what was asked for earlier must not overwrite what came later.
-            if remembered.as_ref().is_none_or(|known| known.at <= news.at) {
-                *remembered = Some(news);
-            }
-        }
-        if let Some(news) = learned.keys {
-            self.keys.learn(news);
-        }
-        if let Some((token, identity, until)) = learned.user {
-            self.cache.insert(token, identity, until);
-        }
-    }
-}
 
 /// Where the judgement of a request stands.
 #[must_use]
@@ -110,50 +50,14 @@ pub struct Outcome {
     pub used_stale_keys: bool,
 }
 
-/// What was learned while a request was judged. The host hands it to [`Gate::learn`].
-#[derive(Clone, Debug, Default)]
-#[must_use]
-pub struct Learned {
-    tokens: Option<Remembered>,
-    keys: Option<KeyNews>,
-    user: Option<(Digest, Identity, UnixTime)>,
-}
-
-impl Learned {
-    /// Whether there is nothing to keep.
-    pub const fn is_nothing(&self) -> bool {
-        self.tokens.is_none() && self.keys.is_none() && self.user.is_none()
-    }
-}
-
-/// The host could not get an answer. Why is for the host to log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unavailable;
-
-/// A key set as its server gave it.
-#[derive(Clone, Debug)]
-pub struct FetchedKeys {
-    /// The body of the answer.
-    pub document: Vec<u8>,
-    /// Its `max-age`, in seconds, if it has one: see [`max_age`](crate::max_age).
-    pub max_age: Option<u64>,
-}
-
-/// What the user endpoint said.
-#[derive(Clone, Debug)]
-pub struct UserAnswer {
-    /// The status code.
-    pub status: u16,
-    /// The body.
-    pub body: Vec<u8>,
-}
-
 /// The matter of one request: what every step carries along.
 #[derive(Debug)]
 struct Matter<'a> {
     policy: Arc<Policy>,
     facts: &'a Facts<'a>,
     presented: Digest,
+    /// The key that the token is known not to be signed with.
+    forged: Option<Thumbprint>,
     learned: Learned,
     used_stale_keys: bool,
 }
@@ -170,7 +74,7 @@ impl Matter<'_> {
     /// Lets a user in, and remembers it for the next time that the same token comes.
     fn admit(mut self, supabase: &Supabase, claims: Claims, now: UnixTime) -> Outcome {
         let identity = Identity::user(claims.subject, claims.role);
-        let until = now.as_millis().saturating_add(supabase.cache_ttl.saturating_mul(1000)).min((claims.expires * 1000.0) as u64);
+        let until = supabase.remembered_until(now).as_millis().min((claims.expires * 1000.0) as u64);
         if until > now.as_millis() {
             self.learned.user = Some((self.presented, identity.clone(), UnixTime::from_millis(until)));
         }
@@ -180,7 +84,8 @@ impl Matter<'_> {
 }
 
 const fn decided(verdict: Verdict) -> Outcome {
-    Outcome { verdict, learned: Learned { tokens: None, keys: None, user: None }, store_error: None, used_stale_keys: false }
+    let learned = Learned { tokens: None, keys: None, user: None, forged: None };
+    Outcome { verdict, learned, store_error: None, used_stale_keys: false }
 }
 
 /// Judges a request as far as is possible at once.
@@ -232,11 +137,17 @@ fn begin_with_users<'a>(gate: &mut Gate, facts: &'a Facts<'a>, token: &[u8], now
         }
         Some(Match::Unknown) | None => {}
     }
-    if let Some(identity) = gate.cache.get(&presented, now) {
+    if let Some(identity) = gate.users.get(&presented, now) {
         return Step::Decided(decided(gate.policy.authorize(facts, identity)));
     }
-    let matter =
-        Matter { policy: Arc::clone(&gate.policy), facts, presented, learned: Learned::default(), used_stale_keys: false };
+    let matter = Matter {
+        policy: Arc::clone(&gate.policy),
+        facts,
+        forged: gate.forged.get(&presented, now),
+        presented,
+        learned: Learned::default(),
+        used_stale_keys: false,
+    };
     user_token(matter, &gate.keys, token, now)
 }
 
@@ -291,6 +202,7 @@ struct Asked {
 
 fn with_keys<'a>(mut matter: Matter<'a>, asked: Asked, found: Lookup, has_refetched: bool) -> Step<'a> {
     match found {
+        Lookup::Found { key, .. } if key.thumbprint() == matter.forged => Step::Decided(matter.refuse(Reason::BadSignature)),
         Lookup::Found { key, is_stale } => {
             matter.used_stale_keys |= is_stale;
             Step::NeedSignature(NeedSignature { matter, jwt: asked.jwt, claims: asked.claims, key })
@@ -404,12 +316,16 @@ impl<'a> NeedSignature<'a> {
     }
 
     /// Goes on with whether the signature is right.
-    pub fn provide(self, is_right: bool, now: UnixTime) -> Step<'a> {
+    pub fn provide(mut self, is_right: bool, now: UnixTime) -> Step<'a> {
         let policy = Arc::clone(&self.matter.policy);
-        Step::Decided(match &policy.supabase {
-            Some(supabase) if is_right => self.matter.admit(supabase, self.claims, now),
-            _ => self.matter.refuse(Reason::BadSignature),
-        })
+        let (Some(supabase), Some(key)) = (&policy.supabase, self.key.get()) else {
+            return Step::Decided(self.matter.refuse(Reason::BadSignature));
+        };
+        if is_right {
+            return Step::Decided(self.matter.admit(supabase, self.claims, now));
+        }
+        self.matter.learned.forged = Some((self.matter.presented, key.thumbprint, supabase.remembered_until(now)));
+        Step::Decided(self.matter.refuse(Reason::BadSignature))
     }
 }
 
@@ -444,53 +360,5 @@ impl<'a> NeedUser<'a> {
             (Ok(400 | 401 | 403 | 404), _) => self.matter.refuse(Reason::UserRefused),
             _ => self.matter.refuse(Reason::UserUnavailable),
         })
-    }
-}
-
-/// What a host does for the core. Whether the futures are `Send` is the host's affair: it shows where they are spawned.
-#[expect(async_fn_in_trait, reason = "no bound on the futures fits both hosts")]
-pub trait Effects {
-    /// The time.
-    fn now(&self) -> UnixTime;
-
-    /// The value of `worker_auth_token` in the token store, if there is one.
-    async fn tokens(&self) -> Result<Option<Secret>, Unavailable>;
-
-    /// The key set of the project, and when it was fetched. One that was fetched for somebody else, after `newer_than`,
-    /// will do as long as it is fresh.
-    async fn keys(&self, newer_than: Option<UnixTime>) -> (Result<FetchedKeys, Unavailable>, UnixTime);
-
-    /// Whether a signature is right.
-    async fn signature(&self, check: SignatureCheck<'_>) -> bool;
-
-    /// The answer of the project's user endpoint about a token.
-    async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable>;
-}
-
-/// Takes a request from its first step to its end.
-pub async fn drive(mut step: Step<'_>, host: &impl Effects) -> Outcome {
-    loop {
-        step = match step {
-            Step::Decided(outcome) => return outcome,
-            Step::NeedTokens(need) => {
-                let value = host.tokens().await;
-                need.provide(value, host.now())
-            }
-            Step::NeedKeys(need) => {
-                let (fetched, at) = host.keys(need.newer_than()).await;
-                need.provide(fetched, at)
-            }
-            Step::NeedSignature(need) => {
-                let is_right = match need.check() {
-                    Some(check) => host.signature(check).await,
-                    None => false,
-                };
-                need.provide(is_right, host.now())
-            }
-            Step::NeedUser(need) => {
-                let answer = host.user(need.token()).await;
-                need.provide(answer, host.now())
-            }
-        };
     }
 }

@@ -1,0 +1,79 @@
+//! What a host does for the core, and the loop that asks it to.
+
+use alloc::vec::Vec;
+
+use crate::{
+    step::{Outcome, SignatureCheck, Step},
+    time::UnixTime,
+    token::Secret,
+};
+
+/// The host could not get an answer. Why is for the host to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unavailable;
+
+/// A key set as its server gave it.
+#[derive(Clone, Debug)]
+pub struct FetchedKeys {
+    /// The body of the answer.
+    pub document: Vec<u8>,
+    /// Its `max-age`, in seconds, if it has one: see [`max_age`](crate::max_age).
+    pub max_age: Option<u64>,
+}
+
+/// What the user endpoint said.
+#[derive(Clone, Debug)]
+pub struct UserAnswer {
+    /// The status code.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// What a host does for the core. Whether the futures are `Send` is the host's affair: it shows where they are spawned.
+#[expect(async_fn_in_trait, reason = "no bound on the futures fits both hosts")]
+pub trait Effects {
+    /// The time.
+    fn now(&self) -> UnixTime;
+
+    /// The value of `worker_auth_token` in the token store, if there is one.
+    async fn tokens(&self) -> Result<Option<Secret>, Unavailable>;
+
+    /// The key set of the project, and when it was fetched. One that was fetched for somebody else, after `newer_than`,
+    /// will do as long as it is fresh.
+    async fn keys(&self, newer_than: Option<UnixTime>) -> (Result<FetchedKeys, Unavailable>, UnixTime);
+
+    /// Whether a signature is right.
+    async fn signature(&self, check: SignatureCheck<'_>) -> bool;
+
+    /// The answer of the project's user endpoint about a token.
+    async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable>;
+}
+
+/// Takes a request from its first step to its end.
+pub async fn drive(mut step: Step<'_>, host: &impl Effects) -> Outcome {
+    loop {
+        step = match step {
+            Step::Decided(outcome) => return outcome,
+            Step::NeedTokens(need) => {
+                let value = host.tokens().await;
+                need.provide(value, host.now())
+            }
+            Step::NeedKeys(need) => {
+                let (fetched, at) = host.keys(need.newer_than()).await;
+                need.provide(fetched, at)
+            }
+            Step::NeedSignature(need) => {
+                let is_right = match need.check() {
+                    Some(check) => host.signature(check).await,
+                    None => false,
+                };
+                need.provide(is_right, host.now())
+            }
+            Step::NeedUser(need) => {
+                let answer = host.user(need.token()).await;
+                need.provide(answer, host.now())
+            }
+        };
+    }
+}

@@ -1,0 +1,100 @@
+//! What a gateway keeps from one request to the next: settled data, and nothing under way.
+
+use alloc::sync::Arc;
+
+use crate::{
+    cache::Cache,
+    keys::{KeyNews, KnownKeys, Thumbprint},
+    policy::Policy,
+    time::UnixTime,
+    token::{Digest, Tokens},
+    verdict::Identity,
+};
+
+/// How many forged tokens are recognized without another look at their signatures: a flood is one token over and over.
+const MAX_FORGED: usize = 256;
+
+/// A policy with all that was learned under it: tokens, keys, verified users and forgeries.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) tokens: Source,
+    pub(crate) keys: KnownKeys,
+    pub(crate) users: Cache<Identity>,
+    /// Apart from the users, so that no flood of forgeries makes room for itself among them.
+    pub(crate) forged: Cache<Thumbprint>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    Fixed(Arc<Tokens>),
+    Store { remembered: Option<Remembered> },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Remembered {
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) at: UnixTime,
+}
+
+impl Gate {
+    /// A gate that accepts these tokens, and asks for no others.
+    pub fn with_tokens(policy: Policy, tokens: Tokens) -> Self {
+        Self::new(policy, Source::Fixed(Arc::new(tokens)))
+    }
+
+    /// A gate whose tokens are kept in a store, which it asks for when a request needs them.
+    pub fn with_store(policy: Policy) -> Self {
+        Self::new(policy, Source::Store { remembered: None })
+    }
+
+    fn new(policy: Policy, tokens: Source) -> Self {
+        let supabase = policy.supabase.as_ref();
+        let keys = supabase.and_then(|supabase| supabase.pinned.clone()).map_or_else(KnownKeys::default, KnownKeys::pinned);
+        let capacity = supabase.filter(|supabase| supabase.cache_ttl > 0).map_or(0, |supabase| supabase.cache_max);
+        let (users, forged) = (Cache::new(capacity), Cache::new(capacity.min(MAX_FORGED)));
+        Self { policy: Arc::new(policy), tokens, keys, users, forged }
+    }
+
+    /// The rules of this gate.
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// Keeps what was learned while a request was judged, for the next ones.
+    pub fn learn(&mut self, learned: Learned) {
+        if let (Source::Store { remembered }, Some(news)) = (&mut self.tokens, learned.tokens) {
+            // Requests overlap: what was asked for earlier must not overwrite what came later.
+            if remembered.as_ref().is_none_or(|known| known.at <= news.at) {
+                *remembered = Some(news);
+            }
+        }
+        if let Some(news) = learned.keys {
+            self.keys.learn(news);
+        }
+        if let Some((token, identity, until)) = learned.user {
+            self.users.insert(token, identity, until);
+        }
+        if let Some((token, key, until)) = learned.forged {
+            self.forged.insert(token, key, until);
+        }
+    }
+}
+
+/// What was learned while a request was judged. The host hands it to [`Gate::learn`].
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Learned {
+    pub(crate) tokens: Option<Remembered>,
+    pub(crate) keys: Option<KeyNews>,
+    pub(crate) user: Option<(Digest, Identity, UnixTime)>,
+    /// A token whose signature is not of this key, whatever other keys come.
+    pub(crate) forged: Option<(Digest, Thumbprint, UnixTime)>,
+}
+
+impl Learned {
+    /// Whether there is nothing to keep.
+    pub const fn is_nothing(&self) -> bool {
+        self.tokens.is_none() && self.keys.is_none() && self.user.is_none() && self.forged.is_none()
+    }
+}
