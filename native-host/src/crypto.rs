@@ -1,34 +1,60 @@
 //! Signatures, by AWS-LC: for ES256 and RS256 several times as fast as portable code.
 
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
-    RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
+use std::{cell::RefCell, collections::BTreeMap};
+
+use aws_lc_rs::{
+    error::KeyRejected,
+    signature::{
+        ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
+        RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents,
+    },
 };
-use nodetool_edge_auth::{Algorithm, Material, SignatureCheck};
+use nodetool_edge_auth::{Algorithm, Key, Material, SignatureCheck, Thumbprint};
+
+/// More keys than any project has at once. Beyond these one starts anew.
+const MAX_KEYS: usize = 64;
+
+thread_local! {
+    /// Keys as AWS-LC has them, by thumbprint, for each thread its own: to share them would take a lock.
+    static PARSED: RefCell<BTreeMap<Thumbprint, ParsedPublicKey>> = const { RefCell::new(BTreeMap::new()) };
+}
 
 /// Whether a signature is right. The algorithm is the key's; what does not go together is wrong.
-pub fn verify_signature(check: SignatureCheck<'_>) -> bool {
-    let SignatureCheck { key, message, signature } = check;
-    let result = match (&key.material, key.algorithm) {
+pub fn verify_signature(SignatureCheck { key, message, signature }: SignatureCheck<'_>) -> bool {
+    PARSED.with_borrow_mut(|keys| {
+        if let Some(known) = keys.get(&key.thumbprint) {
+            return known.verify_sig(message, signature).is_ok();
+        }
+        let Some(Ok(parsed)) = parse(key) else { return false };
+        let is_right = parsed.verify_sig(message, signature).is_ok();
+        if keys.len() >= MAX_KEYS {
+            keys.clear();
+        }
+        keys.insert(key.thumbprint, parsed);
+        is_right
+    })
+}
+
+/// Nothing if the kind of key does not go with its algorithm.
+fn parse(key: &Key) -> Option<Result<ParsedPublicKey, KeyRejected>> {
+    Some(match (&key.material, key.algorithm) {
         (Material::P256 { x, y }, Algorithm::Es256) => {
             // An uncompressed point (SEC 1, section 2.3.3).
-            let point = [&[4], x.as_slice(), y].concat();
-            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature)
+            ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, [&[4], x.as_slice(), y].concat())
         }
-        (Material::Ed25519 { x }, Algorithm::EdDsa) => UnparsedPublicKey::new(&ED25519, x).verify(message, signature),
+        (Material::Ed25519 { x }, Algorithm::EdDsa) => ParsedPublicKey::new(&ED25519, x),
         (Material::Rsa { n, e }, algorithm) => {
             let parameters = match algorithm {
                 Algorithm::Rs256 => &RSA_PKCS1_2048_8192_SHA256,
                 Algorithm::Rs384 => &RSA_PKCS1_2048_8192_SHA384,
                 Algorithm::Rs512 => &RSA_PKCS1_2048_8192_SHA512,
                 Algorithm::Ps256 => &RSA_PSS_2048_8192_SHA256,
-                _ => return false,
+                _ => return None,
             };
-            RsaPublicKeyComponents { n, e }.verify(parameters, message, signature)
+            RsaPublicKeyComponents { n, e }.to_parsed_public_key(parameters)
         }
-        _ => return false,
-    };
-    result.is_ok()
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
