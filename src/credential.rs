@@ -32,7 +32,8 @@ impl<'a> Credential<'a> {
 /// Whether a token can be carried in a bearer header such that every parser reads the same one:
 /// not empty, visible ASCII only, and without the comma that separates header values (RFC 9110, section 5.3).
 pub(crate) fn is_token(token: &[u8]) -> bool {
-    !token.is_empty() && token.iter().all(|byte| byte.is_ascii_graphic() && *byte != b',')
+    // Every byte, without a way out half through: that is what compilers make vector instructions of.
+    !token.is_empty() && token.iter().fold(true, |is_token, byte| is_token & (byte.is_ascii_graphic() & (*byte != b',')))
 }
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {

@@ -50,7 +50,9 @@ pub(crate) enum ClaimsError {
 
 /// Whether this looks like a JWT at all: a static token is found without asking anyone for keys.
 pub(crate) fn looks_like_jwt(token: &[u8]) -> bool {
-    token.starts_with(b"eyJ") && token.iter().filter(|byte| **byte == b'.').count() == 2
+    // In chunks whose count fits into a byte, for the sake of vector instructions.
+    let dots = |chunk: &[u8]| usize::from(chunk.iter().fold(0_u8, |dots, byte| dots + u8::from(*byte == b'.')));
+    token.starts_with(b"eyJ") && token.chunks(255).map(dots).sum::<usize>() == 2
 }
 
 impl Untrusted {
