@@ -1,52 +1,71 @@
 //! The surface for JavaScript: the same judgement, on a `Request` of the Fetch standard.
 #![expect(unreachable_pub, reason = "what JavaScript reaches, Rust does not")]
 
-use std::cell::RefCell;
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
 
-use js_sys::{Error, Object, Promise};
+use js_sys::{Error, Object, Promise, futures::future_to_promise};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
 use crate::{
-    Action, Host, Settings, Step, Tokens, Verdict, begin,
-    web::{self, request::Snapshot, respond},
+    Action, Answer, Effects, Facts, FetchedKeys, Host, Outcome, Reason, Secret, Settings, SignatureCheck, Tokens, Unavailable,
+    UnixTime, UserAnswer, Verdict, begin, drive,
+    web::{
+        self, crypto,
+        project::{Project, Shelf},
+        request::Snapshot,
+        respond,
+    },
 };
 
 #[wasm_bindgen(typescript_custom_section)]
 const TYPES: &str = r#"
-/** How a request was judged. */
-export interface Decision {
-  /** Whether it may pass. */
+/** Who a token belongs to. */
+export interface Identity {
+  /** Whether it is accepted. */
   allowed: boolean;
-  /** Who sent it: `"1"` for the static token; `null` for public paths and preflights. */
+  /** Whose it is: the `sub` of a JWT, or `"1"` for the static token; `null` for public paths and preflights. */
   userId: string | null;
   /** How that was proven. */
-  tokenType: "static" | "none" | null;
+  tokenType: "static" | "user" | "none" | null;
   /** The role of a JWT. */
   role: string | null;
+  /** What to answer: a refusal, or one of the gateway's own pages. `null` if all is well. */
+  response: Response | null;
+}
+
+/** How a request was judged. */
+export interface Decision extends Identity {
   /** The headers for the upstream: the client's, without what it must not say, and with its identity. */
   headers: Headers;
-  /** What to answer: a refusal, or one of the gateway's own pages. `null` if the request goes on. */
-  response: Response | null;
 }
 "#;
 
 #[wasm_bindgen(module = "/src/web/platform.js")]
 extern "C" {
-    fn decision(
-        request: &web_sys::Request,
+    fn identity(
         allowed: bool,
         user_id: Option<&str>,
         token_type: Option<&str>,
         role: Option<&str>,
-        dropped: &str,
-        set: &str,
         response: Option<web_sys::Response>,
     ) -> JsValue;
+
+    #[wasm_bindgen(js_name = withHeaders)]
+    fn with_headers(identity: JsValue, request: &web_sys::Request, dropped: &str, set: &str) -> JsValue;
 }
 
 /// Decides who may pass, by the settings that it was made with.
 #[wasm_bindgen]
-pub struct Gate(RefCell<crate::Gate>);
+pub struct Gate(Rc<Inner>);
+
+struct Inner {
+    gate: RefCell<crate::Gate>,
+    project: Option<Project>,
+}
 
 #[wasm_bindgen]
 impl Gate {
@@ -55,52 +74,135 @@ impl Gate {
     pub fn new(settings: &Object) -> Result<Self, Error> {
         let settings = Settings::parse(Host::Embedded, |name| web::setting(settings, name))
             .map_err(|errors| Error::new(&errors.to_string()))?;
-        if settings.project.is_some() {
-            return Err(Error::new(
-                "AUTH_PROVIDER: supabase is for the Worker and the native host; this surface does not serve it yet",
-            ));
-        }
-        let token = settings.token.as_ref().map_or("", crate::Secret::reveal);
+        let token = settings.token.as_ref().map_or("", Secret::reveal);
         let tokens = match Tokens::single(token) {
             Ok(tokens) => tokens,
             Err(_) if !settings.policy.needs_token() => Tokens::default(),
             Err(error) => return Err(Error::new(&format!("WORKER_AUTH_TOKEN: {error}"))),
         };
-        Ok(Self(RefCell::new(crate::Gate::with_tokens(settings.policy, tokens))))
+        let gate = RefCell::new(crate::Gate::with_tokens(settings.policy, tokens));
+        Ok(Self(Rc::new(Inner { gate, project: settings.project.map(Project::new) })))
     }
 
     /// Judges a request. Its body is left alone.
     #[wasm_bindgen(unchecked_return_type = "Promise<Decision>")]
     pub fn check(&self, request: &web_sys::Request) -> Promise {
-        Promise::resolve(&self.judge(request))
+        let (inner, request) = (Rc::clone(&self.0), Clone::clone(request));
+        promise(async move { inner.check(&request).await })
     }
 
-    fn judge(&self, request: &web_sys::Request) -> JsValue {
+    /// Judges a bearer token alone, for whoever got it in another way than in a header: in the first message of a
+    /// WebSocket, say.
+    #[wasm_bindgen(unchecked_return_type = "Promise<Identity>")]
+    pub fn verify(&self, token: String) -> Promise {
+        let inner = Rc::clone(&self.0);
+        promise(async move { inner.verify(&token).await })
+    }
+}
+
+impl Inner {
+    async fn check(&self, request: &web_sys::Request) -> JsValue {
         let snapshot = Snapshot::of(request);
         let Some(facts) = snapshot.facts() else {
-            let answer = crate::Answer::refusal(crate::Reason::MalformedRequest);
-            return decision(request, false, None, None, None, "", "", Some(respond::answer(&answer, "")));
+            let answer = Answer::refusal(Reason::MalformedRequest);
+            let refusal = identity(false, None, None, None, Some(respond::answer(&answer, "")));
+            return with_headers(refusal, request, "", "");
         };
-        let now = web::now();
-        let mut gate = self.0.borrow_mut();
-        let verdict = match begin(&mut gate, &facts, now) {
-            Step::Decided(outcome) => outcome.verdict,
-            // The tokens were given with the settings: nothing is ever asked for.
-            _ => Verdict::Refuse(crate::Reason::StoreUnavailable),
-        };
-        let identity = match &verdict {
-            Verdict::Pass(pass) => pass.identity.as_ref(),
-            Verdict::Refuse(_) => None,
-        };
-        let (dropped, set, response) = match Action::of(&verdict, gate.policy(), &facts, now) {
-            Action::Respond(answer) => (String::new(), String::new(), Some(respond::answer(&answer, facts.method()))),
-            Action::Forward(plan) => (web::dropped(&snapshot, &facts, &plan), web::set(&plan), None),
-        };
-        let user_id = identity.map(|identity| &*identity.user_id);
-        let token_type = identity.map(|identity| identity.token_type.as_str());
-        let role = identity.and_then(|identity| identity.role.as_deref());
-        decision(request, matches!(verdict, Verdict::Pass(_)), user_id, token_type, role, &dropped, &set, response)
+        let verdict = self.judge(&facts).await;
+        let gate = self.gate.borrow();
+        match Action::of(&verdict, gate.policy(), &facts, web::now()) {
+            Action::Respond(answer) => with_headers(told(&verdict, Some(&answer), facts.method()), request, "", ""),
+            Action::Forward(plan) => {
+                with_headers(told(&verdict, None, ""), request, &web::dropped(&snapshot, &facts, &plan), &web::set(&plan))
+            }
+        }
     }
+
+    async fn verify(&self, token: &str) -> JsValue {
+        let authorization = format!("Bearer {token}");
+        let mut facts = Facts::new("GET", "/", None);
+        facts.header("authorization", authorization.as_bytes());
+        let verdict = self.judge(&facts).await;
+        let answer = match verdict {
+            Verdict::Pass(_) => None,
+            Verdict::Refuse(reason) => Some(Answer::refusal(reason)),
+        };
+        told(&verdict, answer.as_ref(), facts.method())
+    }
+
+    async fn judge(&self, facts: &Facts<'_>) -> Verdict {
+        let step = begin(&mut self.gate.borrow_mut(), facts, web::now());
+        let Outcome { verdict, learned, used_stale_keys, .. } = drive(step, self).await;
+        if !learned.is_nothing() {
+            self.gate.borrow_mut().learn(learned);
+        }
+        if used_stale_keys {
+            web::warn("A token was checked with keys past their age, because newer ones cannot be had");
+        }
+        verdict
+    }
+}
+
+/// A verdict as JavaScript is told it.
+fn told(verdict: &Verdict, answer: Option<&Answer>, method: &str) -> JsValue {
+    let known = match verdict {
+        Verdict::Pass(pass) => pass.identity.as_ref(),
+        Verdict::Refuse(_) => None,
+    };
+    let user_id = known.map(|known| &*known.user_id);
+    let token_type = known.map(|known| known.token_type.as_str());
+    let role = known.and_then(|known| known.role.as_deref());
+    let response = answer.map(|answer| respond::answer(answer, method));
+    identity(matches!(verdict, Verdict::Pass(_)), user_id, token_type, role, response)
+}
+
+/// What a judgement comes to. Most are over at once, and need no turn of the event loop.
+fn promise(judgement: impl Future<Output = JsValue> + 'static) -> Promise {
+    let mut judgement = Box::pin(judgement);
+    match judgement.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(decision) => Promise::resolve(&decision),
+        Poll::Pending => future_to_promise(async move { Ok(judgement.await) }),
+    }
+}
+
+impl Effects for Inner {
+    fn now(&self) -> UnixTime {
+        web::now()
+    }
+
+    /// They were given with the settings.
+    async fn tokens(&self) -> Result<Option<Secret>, Unavailable> {
+        Err(Unavailable)
+    }
+
+    async fn keys(&self, newer_than: Option<UnixTime>) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
+        match &self.project {
+            Some(project) => project.keys(newer_than, &NoShelf).await,
+            None => (Err(Unavailable), web::now()),
+        }
+    }
+
+    async fn signature(&self, check: SignatureCheck<'_>) -> bool {
+        crypto::is_right(check).await
+    }
+
+    async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable> {
+        match &self.project {
+            Some(project) => project.user(token).await,
+            None => Err(Unavailable),
+        }
+    }
+}
+
+/// Every gate fetches its keys itself.
+struct NoShelf;
+
+impl Shelf for NoShelf {
+    async fn find<T>(&self, _name: &str, _usable: impl Fn(&str) -> Option<T>) -> Option<T> {
+        None
+    }
+
+    fn leave(&self, _name: String, _record: String, _seconds: u64) {}
 }
 
 /// A new static token: 256 random bits in 43 characters.

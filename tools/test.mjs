@@ -25,6 +25,7 @@ function testWasm() {
 }
 
 function testJs() {
+  ensureNodeModules();
   ensureWasmTarget();
   const bindgen = ensureBindgen();
   run("cargo", ["build", "--locked", "--package", "nodetool-edge-auth", "--lib", "--target", WASM_TARGET, "--features", "js"]);

@@ -3,13 +3,23 @@
 //! Lists cross into JavaScript as one text with an item a line: each crossing costs more than what it carries, and no
 //! header holds a line feed.
 
+pub(crate) mod crypto;
+pub(crate) mod project;
 pub(crate) mod request;
 pub(crate) mod respond;
 
-use wasm_bindgen::JsValue;
+use js_sys::{Promise, futures::JsFuture};
+use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
 use crate::{Facts, Forward, UnixTime};
 use request::Snapshot;
+
+#[wasm_bindgen]
+extern "C" {
+    /// The log of the platform.
+    #[wasm_bindgen(js_namespace = console)]
+    pub(crate) fn warn(text: &str);
+}
 
 /// Headers that the platform itself keeps right on both of its connections. To drop them would lose the length of a body.
 const PLATFORM_OWNED: [&str; 3] = ["host", "connection", "content-length"];
@@ -35,6 +45,11 @@ pub(crate) fn setting(settings: &JsValue, name: &str) -> Option<String> {
 pub(crate) fn now() -> UnixTime {
     // Whole and positive.
     UnixTime::from_millis(js_sys::Date::now() as u64)
+}
+
+/// What a promise comes to.
+pub(crate) async fn resolved(promise: Promise) -> Result<JsValue, JsValue> {
+    JsFuture::from(promise).await
 }
 
 /// The names of the headers that do not go on.

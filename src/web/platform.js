@@ -52,20 +52,28 @@ export function respond(status, headers, body) {
 }
 
 /**
- * What an embedder is told. `headers` are those for the upstream, made of the client's.
- * @param {Request} request
+ * What an embedder is told of a token.
  * @param {boolean} allowed
  * @param {string | undefined} userId
  * @param {string | undefined} tokenType
  * @param {string | undefined} role
- * @param {string} dropped names, a line each
- * @param {string} set names and values, a line each
  * @param {Response | undefined} response
  */
-export function decision(request, allowed, userId, tokenType, role, dropped, set, response) {
-  const headers = new Headers(allowed ? request.headers : undefined);
+export function identity(allowed, userId, tokenType, role, response) {
+  return { allowed, userId: userId ?? null, tokenType: tokenType ?? null, role: role ?? null, response: response ?? null };
+}
+
+/**
+ * What an embedder is told of a request. `headers` are those for the upstream, made of the client's; a refusal has none.
+ * @param {ReturnType<typeof identity>} identity
+ * @param {Request} request
+ * @param {string} dropped names, a line each
+ * @param {string} set names and values, a line each
+ */
+export function withHeaders(identity, request, dropped, set) {
+  const headers = new Headers(identity.allowed ? request.headers : undefined);
   applyHeaders(headers, dropped, set);
-  return { allowed, userId: userId ?? null, tokenType: tokenType ?? null, role: role ?? null, headers, response: response ?? null };
+  return { ...identity, headers };
 }
 
 /**
@@ -115,28 +123,10 @@ export async function exchange(url, headers, timeout, limit) {
   return [response.status, response.headers.get("cache-control"), body];
 }
 
-/**
- * What this data centre remembers of a key set.
- * @param {string} name
- * @returns {Promise<string | undefined>}
- */
-export async function recall(name) {
-  const response = await caches.default.match(cacheUrl(name));
-  return response?.text();
+/** @param {number} milliseconds */
+export function pause(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
-
-/**
- * @param {string} name
- * @param {string} value
- * @param {number} seconds
- */
-export async function remember(name, value, seconds) {
-  const headers = { "cache-control": `max-age=${seconds}`, "content-type": "application/json" };
-  await caches.default.put(cacheUrl(name), new Response(value, { headers }));
-}
-
-/** A host that nobody serves: no request from outside can name it. */
-const cacheUrl = (name) => `https://nodetool-edge-auth.invalid/${encodeURIComponent(name)}`;
 
 const ALGORITHMS = {
   ES256: { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" },

@@ -24,7 +24,7 @@ pub(super) async fn upstream(
     };
     let url = upstream.origin() + &facts.target();
     let timeout = proxy.response_timeout.unwrap_or(0) as f64 * 1000.0;
-    let outcome = super::resolved(forward(incoming, &url, &web::dropped(snapshot, facts, plan), &web::set(plan), timeout)).await;
+    let outcome = web::resolved(forward(incoming, &url, &web::dropped(snapshot, facts, plan), &web::set(plan), timeout)).await;
     match outcome.map(JsCast::dyn_into::<web_sys::Response>) {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => respond::answer(&Answer::upstream_timed_out(), facts.method()),

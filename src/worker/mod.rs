@@ -2,30 +2,27 @@
 //!
 //! Its twin is the native host, `native-host/src`: the files have the same names, and the parity test holds them together.
 
-mod crypto;
 mod fetch;
-mod project;
+mod shelf;
 mod store;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
-use js_sys::{Promise, futures::JsFuture};
-use wasm_bindgen::JsValue;
 use worker::{Context, Env, console_error, console_log, console_warn, event};
 
 use crate::{
     Action, Answer, Effects, FetchedKeys, Gate, Host, MISCONFIGURED, Outcome, Policy, ProxySettings, Reason, Secret, Settings,
     SettingsErrors, SignatureCheck, Tokens, Unavailable, UnixTime, UserAnswer, Verdict, begin, drive,
-    web::{self, request::Snapshot, respond},
+    web::{self, crypto, project::Project, request::Snapshot, respond},
 };
-use project::Project;
+use shelf::EdgeShelf;
 
 /// What an isolate keeps between requests: settled data only, never anything pending.
 struct Loaded {
     gate: RefCell<Gate>,
     policy: Arc<Policy>,
     proxy: ProxySettings,
-    project: Option<crate::Project>,
+    project: Option<Project>,
     logs_refusals: bool,
 }
 
@@ -92,7 +89,7 @@ impl Loaded {
             policy: Arc::clone(gate.policy()),
             gate: RefCell::new(gate),
             proxy: settings.proxy,
-            project: settings.project,
+            project: settings.project.map(Project::new),
             logs_refusals: matches!(settings.log_level, "info" | "debug" | "trace"),
         }
     }
@@ -105,12 +102,6 @@ struct EdgeHost<'a> {
     context: &'a Context,
 }
 
-impl EdgeHost<'_> {
-    fn project(&self) -> Option<Project<'_>> {
-        Some(Project { settings: self.loaded.project.as_ref()?, env: self.env, context: self.context })
-    }
-}
-
 impl Effects for EdgeHost<'_> {
     fn now(&self) -> UnixTime {
         web::now()
@@ -121,8 +112,8 @@ impl Effects for EdgeHost<'_> {
     }
 
     async fn keys(&self, newer_than: Option<UnixTime>) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
-        match self.project() {
-            Some(project) => project.keys(newer_than).await,
+        match &self.loaded.project {
+            Some(project) => project.keys(newer_than, &EdgeShelf { env: self.env, context: self.context }).await,
             None => (Err(Unavailable), web::now()),
         }
     }
@@ -132,16 +123,11 @@ impl Effects for EdgeHost<'_> {
     }
 
     async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable> {
-        match self.project() {
+        match &self.loaded.project {
             Some(project) => project.user(token).await,
             None => Err(Unavailable),
         }
     }
-}
-
-/// What a promise comes to.
-async fn resolved(promise: Promise) -> Result<JsValue, JsValue> {
-    JsFuture::from(promise).await
 }
 
 fn log_refusal(loaded: &Loaded, reason: Reason, method: &str, path: &str) {

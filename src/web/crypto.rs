@@ -6,7 +6,7 @@ use js_sys::{Promise, Uint8Array};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
 use super::resolved;
-use crate::{Key, SignatureCheck};
+use crate::{Key, SignatureCheck, Thumbprint};
 
 #[wasm_bindgen(module = "/src/web/platform.js")]
 extern "C" {
@@ -20,7 +20,7 @@ const MAX_KEYS: usize = 64;
 
 thread_local! {
     /// Imported keys, by thumbprint. They are settled data, and may serve any request.
-    static IMPORTED: RefCell<BTreeMap<[u8; 32], JsValue>> = const { RefCell::new(BTreeMap::new()) };
+    static IMPORTED: RefCell<BTreeMap<Thumbprint, JsValue>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// Whether a signature is right. A key that the platform does not take makes none right.

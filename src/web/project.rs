@@ -1,23 +1,18 @@
-//! The Supabase project: its keys, from the memory of the isolate, of the data centre, of KV, or from itself; and its
-//! user endpoint.
+//! The Supabase project: its keys, from the memory of the isolate, from where other isolates left them, or from itself;
+//! and its user endpoint.
 
 use std::cell::{Cell, RefCell};
 
 use js_sys::{Array, Promise, Uint8Array};
 use wasm_bindgen::{JsCast, prelude::wasm_bindgen};
-use worker::{Context, Delay, Env, console_warn};
 
-use super::{resolved, store::NAMESPACE};
-use crate::{
-    FetchedKeys, Jwks, MAX_JWKS, Project as Settings, Secret, Unavailable, UnixTime, UserAnswer, lifetime, max_age,
-    web::{lines, now},
-};
+use super::{lines, now, resolved, warn};
+use crate::{FetchedKeys, Jwks, MAX_JWKS, Project as Settings, Secret, Unavailable, UnixTime, UserAnswer, lifetime, max_age};
 
 #[wasm_bindgen(module = "/src/web/platform.js")]
 extern "C" {
     fn exchange(url: &str, headers: &str, timeout: f64, limit: f64) -> Promise;
-    fn recall(name: &str) -> Promise;
-    fn remember(name: &str, value: &str, seconds: f64) -> Promise;
+    fn pause(milliseconds: f64) -> Promise;
 }
 
 /// A user is a page of JSON at most.
@@ -27,34 +22,47 @@ const MAX_USER: usize = 256 * 1024;
 const MAX_QUESTIONS: usize = 32;
 
 /// Between two looks at whether another request has brought the keys, in milliseconds.
-const LOOK_EVERY: u64 = 10;
+const LOOK_EVERY: f64 = 10.0;
 
-thread_local! {
-    /// The last keys that any request of this isolate came by.
-    static LATEST: RefCell<Option<(FetchedKeys, UnixTime)>> = const { RefCell::new(None) };
+/// Where isolates leave records for each other.
+pub(crate) trait Shelf {
+    /// The first record of this name, nearest place first, that is of use.
+    async fn find<T>(&self, name: &str, usable: impl Fn(&str) -> Option<T>) -> Option<T>;
+
+    /// Leaves a record there for so many seconds, without making the request wait.
+    fn leave(&self, name: String, record: String, seconds: u64);
+}
+
+/// A Supabase project, with what was heard of it: settled data only, never anything pending.
+pub(crate) struct Project {
+    settings: Settings,
+    /// The last keys that any request came by.
+    latest: RefCell<Option<(FetchedKeys, UnixTime)>>,
     /// When a request set out for new keys, unless it is back. It may have been cut off, so this counts for a while only.
-    static UNDER_WAY: Cell<Option<UnixTime>> = const { Cell::new(None) };
+    under_way: Cell<Option<UnixTime>>,
     /// When the questions began that are not known to be answered.
-    static QUESTIONS: RefCell<Vec<UnixTime>> = const { RefCell::new(Vec::new()) };
+    questions: RefCell<Vec<UnixTime>>,
 }
 
-pub(super) struct Project<'a> {
-    pub(super) settings: &'a Settings,
-    pub(super) env: &'a Env,
-    pub(super) context: &'a Context,
-}
+impl Project {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self { settings, latest: RefCell::default(), under_way: Cell::default(), questions: RefCell::default() }
+    }
 
-impl Project<'_> {
     /// No request awaits what another has under way: those that come meanwhile look from time to time whether it is back.
-    pub(super) async fn keys(&self, newer_than: Option<UnixTime>) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
+    pub(crate) async fn keys(
+        &self,
+        newer_than: Option<UnixTime>,
+        shelf: &impl Shelf,
+    ) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
         let is_news = |at: UnixTime| newer_than.is_none_or(|limit| at > limit);
         let limit = self.settings.timeout * 1000;
         let mut waited = false;
-        while UNDER_WAY.get().is_some_and(|began| now().millis_since(began) < limit) {
+        while self.under_way.get().is_some_and(|began| now().millis_since(began) < limit) {
             waited = true;
-            Delay::from(std::time::Duration::from_millis(LOOK_EVERY)).await;
+            let _ = resolved(pause(LOOK_EVERY)).await;
         }
-        let latest = LATEST.with_borrow(Clone::clone).filter(|(_, at)| is_news(*at));
+        let latest = self.latest.borrow().clone().filter(|(_, at)| is_news(*at));
         if let Some((keys, at)) = latest.filter(|(keys, at)| is_fresh(keys, *at)) {
             return (Ok(keys), at);
         }
@@ -62,32 +70,25 @@ impl Project<'_> {
             // The other one came back with nothing, a moment ago.
             return (Err(Unavailable), now());
         }
-        UNDER_WAY.set(Some(now()));
-        let brought = self.bring(&is_news).await;
-        UNDER_WAY.set(None);
+        self.under_way.set(Some(now()));
+        let brought = self.bring(&is_news, shelf).await;
+        self.under_way.set(None);
         match brought {
             Ok((keys, at)) => {
-                LATEST.set(Some((keys.clone(), at)));
+                self.latest.replace(Some((keys.clone(), at)));
                 (Ok(keys), at)
             }
             Err(problem) => {
-                console_warn!("The keys of the Supabase project could not be fetched: {}", problem);
+                warn(&format!("The keys of the Supabase project could not be fetched: {problem}"));
                 (Err(Unavailable), now())
             }
         }
     }
 
-    async fn bring(&self, is_news: &impl Fn(UnixTime) -> bool) -> Result<(FetchedKeys, UnixTime), String> {
+    async fn bring(&self, is_news: &impl Fn(UnixTime) -> bool, shelf: &impl Shelf) -> Result<(FetchedKeys, UnixTime), String> {
         let url = self.settings.jwks_url();
-        let usable = |record: String| unpack(&record).filter(|(keys, at)| is_news(*at) && is_fresh(keys, *at));
-        if let Some(found) = resolved(recall(&url)).await.ok().and_then(|record| record.as_string()).and_then(usable) {
-            return Ok(found);
-        }
-        let name = format!("jwks:{url}");
-        if let Ok(namespace) = self.env.kv(NAMESPACE)
-            && let Ok(Some(record)) = namespace.get(&name).text().await
-            && let Some(found) = usable(record)
-        {
+        let usable = |record: &str| unpack(record).filter(|(keys, at)| is_news(*at) && is_fresh(keys, *at));
+        if let Some(found) = shelf.find(&url, usable).await {
             return Ok(found);
         }
         let (status, cache_control, document) = self.get(&url, "", MAX_JWKS).await?;
@@ -99,51 +100,35 @@ impl Project<'_> {
         }
         let keys = FetchedKeys { document, max_age: cache_control.as_deref().and_then(max_age) };
         let at = now();
-        self.keep(url, name, &keys, at);
+        if let Some(record) = pack(&keys, at) {
+            shelf.leave(url, record, lifetime(keys.max_age) / 1000);
+        }
         Ok((keys, at))
     }
 
-    /// For the other isolates, after the answer.
-    fn keep(&self, url: String, name: String, keys: &FetchedKeys, at: UnixTime) {
-        let Some(record) = pack(keys, at) else { return };
-        let seconds = lifetime(keys.max_age) / 1000;
-        let namespace = self.env.kv(NAMESPACE).ok();
-        self.context.wait_until(async move {
-            // A cache that takes nothing is only slower.
-            let _ = resolved(remember(&url, &record, seconds as f64)).await;
-            if let Some(Ok(put)) = namespace.map(|namespace| namespace.put(&name, &record)) {
-                let _ = put.expiration_ttl(seconds.max(60)).execute().await;
-            }
-        });
-    }
-
     /// What the project says of a token. Nothing of the client's goes there but the token itself.
-    pub(super) async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable> {
+    pub(crate) async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable> {
         let (began, limit) = (now(), self.settings.timeout * 1000);
-        let is_admitted = QUESTIONS.with_borrow_mut(|questions| {
+        {
+            let mut questions = self.questions.borrow_mut();
             questions.retain(|earlier| began.millis_since(*earlier) < limit);
-            let is_admitted = questions.len() < MAX_QUESTIONS;
-            if is_admitted {
-                questions.push(began);
+            if questions.len() >= MAX_QUESTIONS {
+                warn("Too many questions about users at once");
+                return Err(Unavailable);
             }
-            is_admitted
-        });
-        if !is_admitted {
-            console_warn!("Too many questions about users at once");
-            return Err(Unavailable);
+            questions.push(began);
         }
         let bearer = format!("Bearer {}", token.reveal());
         let headers = lines(["apikey", self.settings.key.reveal(), "authorization", &bearer].into_iter());
         let answer = self.get(&self.settings.user_url(), &headers, MAX_USER).await;
-        QUESTIONS.with_borrow_mut(|questions| {
-            if let Some(at) = questions.iter().position(|earlier| *earlier == began) {
-                questions.swap_remove(at);
-            }
-        });
+        let mut questions = self.questions.borrow_mut();
+        if let Some(at) = questions.iter().position(|earlier| *earlier == began) {
+            questions.swap_remove(at);
+        }
         match answer {
             Ok((status, _, body)) => Ok(UserAnswer { status, body }),
             Err(problem) => {
-                console_warn!("The user endpoint of the Supabase project could not be asked: {}", problem);
+                warn(&format!("The user endpoint of the Supabase project could not be asked: {problem}"));
                 Err(Unavailable)
             }
         }
