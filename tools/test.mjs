@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import path from "node:path";
 
+import { buildJs } from "./build-js.mjs";
 import { buildWorker } from "./build-worker.mjs";
 import { ROOT, WASM_TARGET, ensureBindgen, ensureNodeModules, ensureWasmTarget, fail, run, step } from "./setup.mjs";
 
@@ -26,11 +27,7 @@ function testWasm() {
 
 function testJs() {
   ensureNodeModules();
-  ensureWasmTarget();
-  const bindgen = ensureBindgen();
-  run("cargo", ["build", "--locked", "--package", "nodetool-edge-auth", "--lib", "--target", WASM_TARGET, "--features", "js"]);
-  const wasm = path.join(ROOT, "target", WASM_TARGET, "debug", "nodetool_edge_auth.wasm");
-  run(bindgen, ["--target", "web", "--out-name", "gate", "--out-dir", path.join(ROOT, "build", "js"), wasm]);
+  buildJs("dev");
   run(process.execPath, ["--test", ...testsIn("tests/js")]);
 }
 

@@ -138,21 +138,22 @@ const ALGORITHMS = {
 };
 
 /**
+ * A key, and what is done with it.
  * @param {string} jwk
- * @param {string} algorithm
- * @returns {Promise<CryptoKey>}
+ * @param {string} name
+ * @returns {Promise<{key: CryptoKey, algorithm: object}>}
  */
-export function importKey(jwk, algorithm) {
-  return crypto.subtle.importKey("jwk", JSON.parse(jwk), ALGORITHMS[algorithm], false, ["verify"]);
+export async function importKey(jwk, name) {
+  const algorithm = ALGORITHMS[name];
+  return { algorithm, key: await crypto.subtle.importKey("jwk", JSON.parse(jwk), algorithm, false, ["verify"]) };
 }
 
 /**
- * @param {CryptoKey} key
- * @param {string} algorithm
+ * @param {Awaited<ReturnType<typeof importKey>>} imported
  * @param {Uint8Array} signature
  * @param {Uint8Array} message
  * @returns {Promise<boolean>}
  */
-export function verify(key, algorithm, signature, message) {
-  return crypto.subtle.verify(ALGORITHMS[algorithm], key, signature, message);
+export function verify({ key, algorithm }, signature, message) {
+  return crypto.subtle.verify(algorithm, key, signature, message);
 }

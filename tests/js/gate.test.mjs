@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-import { Gate, generateToken, initSync, maskToken } from "../../build/js/gate.js";
+import { Gate, generateToken, initSync, maskToken } from "../../build/js/dev/gate.js";
 
-initSync({ module: readFileSync(new URL("../../build/js/gate_bg.wasm", import.meta.url)) });
+initSync({ module: readFileSync(new URL("../../build/js/dev/gate_bg.wasm", import.meta.url)) });
 
 const TOKEN = "test-token-0123456789-abcdefgh";
 const SETTINGS = { AUTH_PROVIDER: "static", WORKER_AUTH_TOKEN: TOKEN };

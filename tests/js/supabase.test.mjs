@@ -3,11 +3,11 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 
-import { Gate, initSync } from "../../build/js/gate.js";
+import { Gate, initSync } from "../../build/js/dev/gate.js";
 import { ALL_KEYS, KEYS, SECRET, claimsOf, legacyToken, makeKey, now, userToken } from "../http/support/jwt.mjs";
 import { API_KEY, startSupabase } from "../http/support/supabase.mjs";
 
-initSync({ module: readFileSync(new URL("../../build/js/gate_bg.wasm", import.meta.url)) });
+initSync({ module: readFileSync(new URL("../../build/js/dev/gate_bg.wasm", import.meta.url)) });
 
 let supabase;
 before(async () => (supabase = await startSupabase({ keys: ALL_KEYS, secret: SECRET })));
