@@ -167,6 +167,16 @@ for (const name of HOSTS) {
     });
   });
 
+  test(`${name}: SUPABASE_ALLOW_MISSING_ISSUER=1`, async () => {
+    await withGateway(name, { keys: [KEYS.ES256], settings: { SUPABASE_ALLOW_MISSING_ISSUER: "1" } }, async (gateway) => {
+      for (const changes of [{ iss: undefined }, {}]) {
+        const claims = gateway.claims(changes);
+        await gateway.accepts(await userToken(KEYS.ES256, claims), claims);
+      }
+      for (const iss of ["", "https://elsewhere.test/auth/v1", null, 1]) await gateway.refuses(await userToken(KEYS.ES256, gateway.claims({ iss })), INVALID);
+    });
+  });
+
   test(`${name}: SUPABASE_ALLOW_ANONYMOUS=0 where Supabase is asked`, async () => {
     await withGateway(name, { settings: { SUPABASE_ALLOW_ANONYMOUS: "0" } }, async (gateway) => {
       const claims = gateway.claims();

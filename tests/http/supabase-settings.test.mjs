@@ -25,6 +25,7 @@ const wrong = [
   ...["http://abcdefghijklmnopqrst.supabase.co", "http://127.0.0.1.evil.example", "http://localhost.evil.example", "http://127.0.0.1@evil.example", "http://10.0.0.1:54321", "http://[::]:54321", "http://0.0.0.0:54321"].map((url) => [
     { ...RIGHT, ENV: "production", SUPABASE_URL: url }, ["SUPABASE_URL"]]),
   ...["maybe", "2", "none"].map((value) => [{ ...RIGHT, SUPABASE_ALLOW_ANONYMOUS: value }, ["SUPABASE_ALLOW_ANONYMOUS"]]),
+  [{ ...RIGHT, SUPABASE_ALLOW_MISSING_ISSUER: "maybe" }, ["SUPABASE_ALLOW_MISSING_ISSUER"]],
   ...["-1", "x", "1.5.1", "30s", "NaN", "1e400"].map((value) => [{ ...RIGHT, AUTH_CACHE_TTL: value }, ["AUTH_CACHE_TTL"]]),
   ...["-1", "x", "1.5"].map((value) => [{ ...RIGHT, AUTH_CACHE_MAX: value }, ["AUTH_CACHE_MAX"]]),
   ...["-1", "301", "x", "3000000000000000000000"].map((value) => [{ ...RIGHT, AUTH_LEEWAY: value }, ["AUTH_LEEWAY"]]),
