@@ -322,16 +322,33 @@ impl KnownKeys {
     /// Newer keys, or the failure to get any, which leaves the known ones as they are.
     pub(crate) fn learn(&mut self, news: KeyNews) {
         let KeyNews { keys, at, for_missing } = news;
-        // Requests overlap: an older answer must not undo a newer one.
-        if self.attempt.is_some_and(|(known, _)| known > at) {
-            return;
+        // Requests overlap: an older answer must not undo a newer one. Keys that somebody else fetched before an attempt
+        // failed here are none the worse for it.
+        if self.attempt.is_none_or(|(known, _)| known <= at) {
+            self.attempt = Some((at, keys.is_some()));
+            if for_missing && keys.is_some() {
+                self.missed_at = Some(at);
+            }
         }
-        self.attempt = Some((at, keys.is_some()));
-        if for_missing && keys.is_some() {
-            self.missed_at = Some(at);
-        }
-        if let Some((keys, max_age)) = keys {
+        if let Some((keys, max_age)) = keys
+            && self.fetched_at().is_none_or(|known| known <= at)
+        {
             self.held = Some(Held { keys, at: Some(at), max_age: lifetime(max_age) });
+        }
+    }
+
+    /// Takes note that the clock may have been set back. Then nobody knows how old keys from the future are: newer ones
+    /// are asked for, and these stand in as in an outage. Cooldowns begin anew. Else keys would stay fresh, and nobody
+    /// would be asked, until the old time comes again.
+    pub(crate) fn set_back(&mut self, now: UnixTime) {
+        if let Some(Held { at: Some(at), max_age, .. }) = &mut self.held
+            && *at > now
+        {
+            *at = now.before(*max_age);
+        }
+        let attempt = self.attempt.as_mut().map(|(at, _)| at);
+        for at in [attempt, self.missed_at.as_mut()].into_iter().flatten() {
+            *at = now.min(*at);
         }
     }
 }

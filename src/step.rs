@@ -1,6 +1,7 @@
 //! One request, step by step: each step is consumed by the only call that may follow it.
 
 use alloc::{borrow::ToOwned, sync::Arc, vec::Vec};
+use core::ops::Range;
 
 use crate::{
     cache::Cache,
@@ -75,8 +76,18 @@ impl Gate {
         if let Some(news) = learned.keys {
             self.keys.learn(news);
         }
-        if let Some((token, identity, until)) = learned.user {
-            self.cache.insert(token, identity, until);
+        if let Some((token, identity, holds)) = learned.user {
+            self.cache.insert(token, identity, holds);
+        }
+    }
+
+    /// Takes note that the clock may have been set back: what was learned in the future is as old as can be.
+    fn set_back(&mut self, now: UnixTime) {
+        self.keys.set_back(now);
+        if let Source::Store { remembered: Some(known) } = &mut self.tokens
+            && known.at > now
+        {
+            known.at = now.before(TOKENS_FRESH_FOR);
         }
     }
 }
@@ -116,7 +127,7 @@ pub struct Outcome {
 pub struct Learned {
     tokens: Option<Remembered>,
     keys: Option<KeyNews>,
-    user: Option<(Digest, Identity, UnixTime)>,
+    user: Option<(Digest, Identity, Range<UnixTime>)>,
 }
 
 impl Learned {
@@ -169,10 +180,14 @@ impl Matter<'_> {
 
     /// Lets a user in, and remembers it for the next time that the same token comes.
     fn admit(mut self, supabase: &Supabase, claims: Claims, now: UnixTime) -> Outcome {
+        // It may have ended while others were asked.
+        if claims.have_expired(&supabase.expected, now) {
+            return self.refuse(Reason::ExpiredToken);
+        }
         let identity = Identity::user(claims.subject, claims.role);
         let until = now.as_millis().saturating_add(supabase.cache_ttl.saturating_mul(1000)).min((claims.expires * 1000.0) as u64);
         if until > now.as_millis() {
-            self.learned.user = Some((self.presented, identity.clone(), UnixTime::from_millis(until)));
+            self.learned.user = Some((self.presented, identity.clone(), now..UnixTime::from_millis(until)));
         }
         let verdict = self.policy.authorize(self.facts, identity);
         self.decide(verdict)
@@ -189,6 +204,7 @@ pub fn begin<'a>(gate: &mut Gate, facts: &'a Facts<'a>, now: UnixTime) -> Step<'
         Judgement::Settled(verdict) => return Step::Decided(decided(verdict)),
         Judgement::HangsOn(token) => token,
     };
+    gate.set_back(now);
     match token {
         Ok(token) if gate.policy.supabase.is_some() => begin_with_users(gate, facts, token, now),
         // Under `supabase` there is always something that anyone could bring.
