@@ -50,7 +50,7 @@ impl Project<'_> {
         let is_news = |at: UnixTime| newer_than.is_none_or(|limit| at > limit);
         let limit = self.settings.timeout * 1000;
         let mut waited = false;
-        while UNDER_WAY.get().is_some_and(|began| now().millis_since(began) < limit) {
+        while UNDER_WAY.get().is_some_and(|began| began <= now() && now().millis_since(began) < limit) {
             waited = true;
             Delay::from(std::time::Duration::from_millis(LOOK_EVERY)).await;
         }
@@ -160,7 +160,9 @@ impl Project<'_> {
 }
 
 fn is_fresh(keys: &FetchedKeys, at: UnixTime) -> bool {
-    now().millis_since(at) < lifetime(keys.max_age)
+    let now = now();
+    // Whoever wrote a record from the future, its age cannot be told, and it could stay fresh for as long.
+    at <= now && now.millis_since(at) < lifetime(keys.max_age)
 }
 
 /// Time of the fetch, `max-age`, and the document, a line each (and the rest).
