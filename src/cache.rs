@@ -1,6 +1,7 @@
 //! What was found out about tokens, by digest of the token: bounded in number and time, least recently used out first.
 
 use alloc::collections::BTreeMap;
+use core::ops::Range;
 
 use crate::{time::UnixTime, token::Digest};
 
@@ -17,7 +18,8 @@ pub(crate) struct Cache<T> {
 #[derive(Clone, Debug)]
 struct Entry<T> {
     finding: T,
-    until: UnixTime,
+    /// From the finding to the end. Before it, the clock was set back, and nobody knows how long ago it was.
+    holds: Range<UnixTime>,
     used: u64,
 }
 
@@ -29,7 +31,7 @@ impl<T: Clone> Cache<T> {
     pub(crate) fn get(&mut self, token: &Digest, now: UnixTime) -> Option<T> {
         let entry = self.entries.get_mut(token)?;
         self.order.remove(&entry.used);
-        if now >= entry.until {
+        if !entry.holds.contains(&now) {
             self.entries.remove(token);
             return None;
         }
@@ -39,12 +41,12 @@ impl<T: Clone> Cache<T> {
         Some(entry.finding.clone())
     }
 
-    pub(crate) fn insert(&mut self, token: Digest, finding: T, until: UnixTime) {
+    pub(crate) fn insert(&mut self, token: Digest, finding: T, holds: Range<UnixTime>) {
         if self.capacity == 0 {
             return;
         }
         self.uses += 1;
-        if let Some(known) = self.entries.insert(token, Entry { finding, until, used: self.uses }) {
+        if let Some(known) = self.entries.insert(token, Entry { finding, holds, used: self.uses }) {
             self.order.remove(&known.used);
         }
         self.order.insert(self.uses, token);
@@ -67,27 +69,32 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_goes_first() {
-        let (now, later) = (UnixTime::from_secs(1), UnixTime::from_secs(9));
+        let now = UnixTime::from_secs(1);
+        let holds = now..UnixTime::from_secs(9);
         let mut cache = Cache::new(2);
-        cache.insert(digest(1), Identity::STATIC, later);
-        cache.insert(digest(2), Identity::STATIC, later);
+        cache.insert(digest(1), Identity::STATIC, holds.clone());
+        cache.insert(digest(2), Identity::STATIC, holds.clone());
         assert!(cache.get(&digest(1), now).is_some());
-        cache.insert(digest(3), Identity::STATIC, later);
+        cache.insert(digest(3), Identity::STATIC, holds.clone());
         assert!(cache.get(&digest(2), now).is_none());
         assert!(cache.get(&digest(1), now).is_some() && cache.get(&digest(3), now).is_some());
-        cache.insert(digest(3), Identity::STATIC, later);
+        cache.insert(digest(3), Identity::STATIC, holds.clone());
         assert_eq!((cache.entries.len(), cache.order.len()), (2, 2));
     }
 
     #[test]
     fn nothing_outlives_its_time() {
         let mut cache = Cache::new(2);
-        cache.insert(digest(1), Identity::STATIC, UnixTime::from_secs(5));
+        cache.insert(digest(1), Identity::STATIC, UnixTime::from_secs(1)..UnixTime::from_secs(5));
+        assert!(cache.get(&digest(1), UnixTime::from_secs(1)).is_some());
         assert!(cache.get(&digest(1), UnixTime::from_millis(4999)).is_some());
         assert!(cache.get(&digest(1), UnixTime::from_secs(5)).is_none());
         assert_eq!((cache.entries.len(), cache.order.len()), (0, 0));
+        cache.insert(digest(1), Identity::STATIC, UnixTime::from_secs(1)..UnixTime::from_secs(5));
+        assert!(cache.get(&digest(1), UnixTime::from_millis(999)).is_none());
+        assert_eq!((cache.entries.len(), cache.order.len()), (0, 0));
         let mut none = Cache::new(0);
-        none.insert(digest(1), Identity::STATIC, UnixTime::from_secs(5));
+        none.insert(digest(1), Identity::STATIC, UnixTime::from_secs(1)..UnixTime::from_secs(5));
         assert!(none.get(&digest(1), UnixTime::from_secs(1)).is_none());
     }
 }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::{
-    step::{Outcome, SignatureCheck, Step},
+    step::{Outcome, SignatureCheck, Step, WantedKeys},
     time::UnixTime,
     token::Secret,
 };
@@ -39,9 +39,9 @@ pub trait Effects {
     /// The value of `worker_auth_token` in the token store, if there is one.
     async fn tokens(&self) -> Result<Option<Secret>, Unavailable>;
 
-    /// The key set of the project, and when it was fetched. One that was fetched for somebody else, after `newer_than`,
-    /// will do as long as it is fresh.
-    async fn keys(&self, newer_than: Option<UnixTime>) -> (Result<FetchedKeys, Unavailable>, UnixTime);
+    /// The key set of the project, and when it was fetched, or when that failed. One that was fetched for somebody else will do
+    /// if it is new enough. One past its age is better than none, as long as the server cannot be reached.
+    async fn keys(&self, wanted: WantedKeys) -> (Result<FetchedKeys, Unavailable>, UnixTime);
 
     /// Whether a signature is right.
     async fn signature(&self, check: SignatureCheck<'_>) -> bool;
@@ -60,8 +60,8 @@ pub async fn drive(mut step: Step<'_>, host: &impl Effects) -> Outcome {
                 need.provide(value, host.now())
             }
             Step::NeedKeys(need) => {
-                let (fetched, at) = host.keys(need.newer_than()).await;
-                need.provide(fetched, at)
+                let (fetched, at) = host.keys(need.wanted()).await;
+                need.provide(fetched, at, host.now())
             }
             Step::NeedSignature(need) => {
                 let is_right = match need.check() {

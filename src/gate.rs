@@ -1,6 +1,7 @@
 //! What a gateway keeps from one request to the next: settled data, and nothing under way.
 
 use alloc::sync::Arc;
+use core::ops::Range;
 
 use crate::{
     cache::Cache,
@@ -10,6 +11,9 @@ use crate::{
     token::{Digest, Tokens},
     verdict::Identity,
 };
+
+/// For how long tokens from a store are used before the store is asked again, in milliseconds.
+pub(crate) const TOKENS_FRESH_FOR: u64 = 30_000;
 
 /// How many forged tokens are recognized without another look at their signatures: a flood is one token over and over.
 const MAX_FORGED: usize = 256;
@@ -72,11 +76,21 @@ impl Gate {
         if let Some(news) = learned.keys {
             self.keys.learn(news);
         }
-        if let Some((token, identity, until)) = learned.user {
-            self.users.insert(token, identity, until);
+        if let Some((token, identity, holds)) = learned.user {
+            self.users.insert(token, identity, holds);
         }
-        if let Some((token, key, until)) = learned.forged {
-            self.forged.insert(token, key, until);
+        if let Some((token, key, holds)) = learned.forged {
+            self.forged.insert(token, key, holds);
+        }
+    }
+
+    /// Takes note that the clock may have been set back: what was learned in the future is as old as can be.
+    pub(crate) fn set_back(&mut self, now: UnixTime) {
+        self.keys.set_back(now);
+        if let Source::Store { remembered: Some(known) } = &mut self.tokens
+            && known.at > now
+        {
+            known.at = now.before(TOKENS_FRESH_FOR);
         }
     }
 }
@@ -87,9 +101,9 @@ impl Gate {
 pub struct Learned {
     pub(crate) tokens: Option<Remembered>,
     pub(crate) keys: Option<KeyNews>,
-    pub(crate) user: Option<(Digest, Identity, UnixTime)>,
+    pub(crate) user: Option<(Digest, Identity, Range<UnixTime>)>,
     /// A token whose signature is not of this key, whatever other keys come.
-    pub(crate) forged: Option<(Digest, Thumbprint, UnixTime)>,
+    pub(crate) forged: Option<(Digest, Thumbprint, Range<UnixTime>)>,
 }
 
 impl Learned {

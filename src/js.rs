@@ -12,7 +12,7 @@ use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
 use crate::{
     Action, Answer, Effects, Facts, FetchedKeys, Host, Outcome, Reason, Secret, Settings, SignatureCheck, Tokens, Unavailable,
-    UnixTime, UserAnswer, Verdict, begin, drive,
+    UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
     web::{
         self, crypto,
         project::{Project, Shelf},
@@ -64,7 +64,7 @@ pub struct Gate(Rc<Inner>);
 
 struct Inner {
     gate: RefCell<crate::Gate>,
-    project: Option<Project>,
+    project: Option<Rc<Project>>,
 }
 
 #[wasm_bindgen]
@@ -175,9 +175,9 @@ impl Effects for Inner {
         Err(Unavailable)
     }
 
-    async fn keys(&self, newer_than: Option<UnixTime>) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
+    async fn keys(&self, wanted: WantedKeys) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
         match &self.project {
-            Some(project) => project.keys(newer_than, &NoShelf).await,
+            Some(project) => project.keys(wanted, Rc::new(NoShelf)).await,
             None => (Err(Unavailable), web::now()),
         }
     }
@@ -198,11 +198,13 @@ impl Effects for Inner {
 struct NoShelf;
 
 impl Shelf for NoShelf {
-    async fn find<T>(&self, _name: &str, _usable: impl Fn(&str) -> Option<T>) -> Option<T> {
+    async fn find<T>(&self, _name: &str, _usable: impl FnMut(&str) -> Option<T>) -> Option<T> {
         None
     }
 
     fn leave(&self, _name: String, _record: String, _seconds: u64) {}
+
+    fn outlive(&self, _work: &Promise) {}
 }
 
 /// A new static token: 256 random bits in 43 characters.

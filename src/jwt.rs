@@ -40,6 +40,13 @@ pub(crate) struct Claims {
     pub(crate) expires: f64,
 }
 
+impl Claims {
+    /// Whether the token is past its end, and past what clocks may differ.
+    pub(crate) fn have_expired(&self, expected: &Expected, now: UnixTime) -> bool {
+        seconds(now) >= self.expires + f64::from(expected.leeway)
+    }
+}
+
 /// What is wrong with the claims of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClaimsError {
@@ -109,8 +116,7 @@ impl Untrusted {
     /// The claims of a user's session, by Supabase's rules.
     pub(crate) fn check(&self, expected: &Expected, now: UnixTime) -> Result<Claims, ClaimsError> {
         let acceptable = self.acceptable(expected, now).ok_or(ClaimsError::Unacceptable)?;
-        let leeway = f64::from(expected.leeway);
-        if seconds(now) >= acceptable.expires + leeway { Err(ClaimsError::Expired) } else { Ok(acceptable) }
+        if acceptable.have_expired(expected, now) { Err(ClaimsError::Expired) } else { Ok(acceptable) }
     }
 
     fn acceptable(&self, expected: &Expected, now: UnixTime) -> Option<Claims> {

@@ -242,7 +242,7 @@ pub const FAILURE_COOLDOWN: u64 = 5_000;
 const MAX_AGE: u64 = 600_000;
 
 /// For how long keys past their age stand in for a server that does not answer, in milliseconds.
-const USABLE_FOR: u64 = 3_600_000;
+pub const USABLE_FOR: u64 = 3_600_000;
 
 /// The keys of a project as far as they are known.
 #[derive(Clone, Debug, Default)]
@@ -277,8 +277,8 @@ struct Held {
 pub(crate) enum Lookup {
     /// Here it is. If it should be fresher than it is, that is said.
     Found { key: SelectedKey, is_stale: bool },
-    /// It may be among newer keys.
-    Ask,
+    /// It may be among newer keys. Perhaps one past its age would do.
+    Ask { has_stand_in: bool },
     /// There is no such key.
     Unknown,
     /// Nobody can say.
@@ -315,7 +315,7 @@ impl KnownKeys {
             && !(is_fresh && self.missed_at.is_some_and(|at| now.millis_since(at) < MISS_COOLDOWN));
         match found {
             Some(key) if is_fresh => Lookup::Found { key, is_stale: false },
-            _ if may_ask => Lookup::Ask,
+            found if may_ask => Lookup::Ask { has_stand_in: found.is_some() },
             Some(key) => Lookup::Found { key, is_stale: true },
             None if is_fresh && !has_failed => Lookup::Unknown,
             None => Lookup::Unavailable,
@@ -329,16 +329,33 @@ impl KnownKeys {
     /// Newer keys, or the failure to get any, which leaves the known ones as they are.
     pub(crate) fn learn(&mut self, news: KeyNews) {
         let KeyNews { keys, at, for_missing } = news;
-        // Requests overlap: an older answer must not undo a newer one.
-        if self.attempt.is_some_and(|(known, _)| known > at) {
-            return;
+        // Requests overlap: an older answer must not undo a newer one. Keys that somebody else fetched before an attempt
+        // failed here are none the worse for it.
+        if self.attempt.is_none_or(|(known, _)| known <= at) {
+            self.attempt = Some((at, keys.is_some()));
+            if for_missing && keys.is_some() {
+                self.missed_at = Some(at);
+            }
         }
-        self.attempt = Some((at, keys.is_some()));
-        if for_missing && keys.is_some() {
-            self.missed_at = Some(at);
-        }
-        if let Some((keys, max_age)) = keys {
+        if let Some((keys, max_age)) = keys
+            && self.fetched_at().is_none_or(|known| known <= at)
+        {
             self.held = Some(Held { keys, at: Some(at), max_age: lifetime(max_age) });
+        }
+    }
+
+    /// Takes note that the clock may have been set back. Then nobody knows how old keys from the future are: newer ones
+    /// are asked for, and these stand in as in an outage. Cooldowns begin anew. Else keys would stay fresh, and nobody
+    /// would be asked, until the old time comes again.
+    pub(crate) fn set_back(&mut self, now: UnixTime) {
+        if let Some(Held { at: Some(at), max_age, .. }) = &mut self.held
+            && *at > now
+        {
+            *at = now.before(*max_age);
+        }
+        let attempt = self.attempt.as_mut().map(|(at, _)| at);
+        for at in [attempt, self.missed_at.as_mut()].into_iter().flatten() {
+            *at = now.min(*at);
         }
     }
 }
@@ -385,7 +402,7 @@ mod tests {
         match keys.look_up(Algorithm::Es256, Some(id), UnixTime::from_secs(at), true) {
             Lookup::Found { is_stale: false, .. } => "found",
             Lookup::Found { is_stale: true, .. } => "stale",
-            Lookup::Ask => "ask",
+            Lookup::Ask { .. } => "ask",
             Lookup::Unknown => "unknown",
             Lookup::Unavailable => "unavailable",
         }

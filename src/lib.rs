@@ -81,12 +81,14 @@ pub use action::{Action, Answer, Forward, MISCONFIGURED};
 pub use effects::{Effects, FetchedKeys, Unavailable, UserAnswer, drive};
 pub use facts::{Facts, Field, Scheme};
 pub use gate::{Gate, Learned};
-pub use keys::{Algorithm, FAILURE_COOLDOWN, Jwks, Key, MAX_JWKS, MISS_COOLDOWN, Material, Thumbprint, lifetime, max_age};
+pub use keys::{
+    Algorithm, FAILURE_COOLDOWN, Jwks, Key, MAX_JWKS, MISS_COOLDOWN, Material, Thumbprint, USABLE_FOR, lifetime, max_age,
+};
 pub use policy::{Environment, Policy, Provider};
 pub use settings::{Host, NOT_YET, Project, ProxySettings, SETTINGS, Setting, SettingError, Settings, SettingsErrors, Upstream};
 #[cfg(feature = "rustcrypto")]
 pub use signature::verify_signature;
-pub use step::{NeedKeys, NeedSignature, NeedTokens, NeedUser, Outcome, SignatureCheck, Step, begin};
+pub use step::{NeedKeys, NeedSignature, NeedTokens, NeedUser, Outcome, SignatureCheck, Step, WantedKeys, begin};
 pub use time::UnixTime;
 pub use token::{Digest, Secret, StoreError, TokenError, Tokens, generate_token, mask_token};
 pub use verdict::{Destination, Identity, Pass, Reason, TokenType, Verdict};

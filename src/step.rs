@@ -5,7 +5,7 @@ use alloc::{borrow::ToOwned, sync::Arc};
 use crate::{
     effects::{FetchedKeys, Unavailable, UserAnswer},
     facts::Facts,
-    gate::{Gate, Learned, Remembered, Source},
+    gate::{Gate, Learned, Remembered, Source, TOKENS_FRESH_FOR},
     json::Json,
     jwt::{self, Claims, ClaimsError, Untrusted},
     keys::{Algorithm, Jwks, Key, KeyNews, KnownKeys, Lookup, SelectedKey, Thumbprint},
@@ -14,9 +14,6 @@ use crate::{
     token::{Digest, Match, Secret, StoreError, Tokens},
     verdict::{Identity, Reason, Verdict},
 };
-
-/// For how long tokens from a store are used before the store is asked again, in milliseconds.
-const TOKENS_FRESH_FOR: u64 = 30_000;
 
 /// For how long remembered tokens stand in for a store that cannot be read, in milliseconds.
 const TOKENS_USABLE_FOR: u64 = 3_600_000;
@@ -73,10 +70,14 @@ impl Matter<'_> {
 
     /// Lets a user in, and remembers it for the next time that the same token comes.
     fn admit(mut self, supabase: &Supabase, claims: Claims, now: UnixTime) -> Outcome {
+        // It may have ended while others were asked.
+        if claims.have_expired(&supabase.expected, now) {
+            return self.refuse(Reason::ExpiredToken);
+        }
         let identity = Identity::user(claims.subject, claims.role);
         let until = supabase.remembered_until(now).as_millis().min((claims.expires * 1000.0) as u64);
         if until > now.as_millis() {
-            self.learned.user = Some((self.presented, identity.clone(), UnixTime::from_millis(until)));
+            self.learned.user = Some((self.presented, identity.clone(), now..UnixTime::from_millis(until)));
         }
         let verdict = self.policy.authorize(self.facts, identity);
         self.decide(verdict)
@@ -94,6 +95,7 @@ pub fn begin<'a>(gate: &mut Gate, facts: &'a Facts<'a>, now: UnixTime) -> Step<'
         Judgement::Settled(verdict) => return Step::Decided(decided(verdict)),
         Judgement::HangsOn(token) => token,
     };
+    gate.set_back(now);
     match token {
         Ok(token) if gate.policy.supabase.is_some() => begin_with_users(gate, facts, token, now),
         // Under `supabase` there is always something that anyone could bring.
@@ -121,8 +123,11 @@ fn begin_static<'a>(gate: &Gate, facts: &'a Facts<'a>, presented: Result<Digest,
 
 fn begin_with_users<'a>(gate: &mut Gate, facts: &'a Facts<'a>, token: &[u8], now: UnixTime) -> Step<'a> {
     let presented = Digest::of(token);
+    let is_jwt = jwt::looks_like_jwt(token);
     let known = match &gate.tokens {
         Source::Fixed(tokens) => Some(tokens),
+        // No user waits for the store of static tokens. So none in it can look like a user's.
+        Source::Store { .. } if is_jwt => None,
         Source::Store { remembered } => {
             remembered.as_ref().filter(|known| now.millis_since(known.at) < TOKENS_FRESH_FOR).map(|known| &known.tokens)
         }
@@ -130,12 +135,9 @@ fn begin_with_users<'a>(gate: &mut Gate, facts: &'a Facts<'a>, token: &[u8], now
     match known.map(|tokens| tokens.find(&presented, now)) {
         Some(Match::Accepted) => return Step::Decided(decided(gate.policy.authorize(facts, Identity::STATIC))),
         Some(Match::Expired) => return Step::Decided(decided(Verdict::Refuse(Reason::ExpiredStaticToken))),
-        // A token that is no JWT can only be a static one.
-        None if !jwt::looks_like_jwt(token) => return begin_static(gate, facts, Ok(presented), now),
-        Some(Match::Unknown) if !jwt::looks_like_jwt(token) => {
-            return Step::Decided(decided(Verdict::Refuse(Reason::InvalidToken)));
-        }
-        Some(Match::Unknown) | None => {}
+        Some(Match::Unknown) | None if is_jwt => {}
+        Some(Match::Unknown) => return Step::Decided(decided(Verdict::Refuse(Reason::InvalidToken))),
+        None => return begin_static(gate, facts, Ok(presented), now),
     }
     if let Some(identity) = gate.users.get(&presented, now) {
         return Step::Decided(decided(gate.policy.authorize(facts, identity)));
@@ -175,10 +177,11 @@ fn user_token<'a>(matter: Matter<'a>, keys: &KnownKeys, token: &[u8], now: UnixT
     }
     let asked = Asked { jwt, claims, token: Secret::new(as_text(token)), keys: keys.clone() };
     match asked.keys.look_up(asked.jwt.algorithm, asked.jwt.key_id.as_deref(), now, true) {
-        Lookup::Ask => {
+        Lookup::Ask { has_stand_in } => {
             let for_missing = asked.keys.is_fresh(now);
-            let newer_than = if for_missing { Some(now) } else { asked.keys.fetched_at() };
-            Step::NeedKeys(NeedKeys { matter, asked, for_missing, newer_than })
+            // Keys that come in this very millisecond are new.
+            let newer_than = if for_missing { Some(now.before(1)) } else { asked.keys.fetched_at() };
+            Step::NeedKeys(NeedKeys { matter, asked, for_missing, wanted: WantedKeys { newer_than, has_stand_in } })
         }
         found => with_keys(matter, asked, found, false),
     }
@@ -209,7 +212,7 @@ fn with_keys<'a>(mut matter: Matter<'a>, asked: Asked, found: Lookup, has_refetc
         // keys were refetched just now is asked about: not every stranger can make the gateway ask.
         Lookup::Unknown if has_refetched => Step::NeedUser(NeedUser { matter, claims: asked.claims, token: asked.token }),
         Lookup::Unknown => Step::Decided(matter.refuse(Reason::UnknownKey)),
-        Lookup::Ask | Lookup::Unavailable => Step::Decided(matter.refuse(Reason::KeysUnavailable)),
+        Lookup::Ask { .. } | Lookup::Unavailable => Step::Decided(matter.refuse(Reason::KeysUnavailable)),
     }
 }
 
@@ -266,23 +269,32 @@ pub struct NeedKeys<'a> {
     matter: Matter<'a>,
     asked: Asked,
     for_missing: bool,
-    newer_than: Option<UnixTime>,
+    wanted: WantedKeys,
+}
+
+/// Which keys would help.
+#[derive(Clone, Copy, Debug)]
+pub struct WantedKeys {
+    /// None that were fetched before or at this time.
+    pub newer_than: Option<UnixTime>,
+    /// Whether known keys will do, past their age though they are: nobody needs to wait for somebody else's fetch.
+    pub has_stand_in: bool,
 }
 
 impl<'a> NeedKeys<'a> {
-    /// What was fetched before this time would not help.
-    pub const fn newer_than(&self) -> Option<UnixTime> {
-        self.newer_than
+    /// What to fetch.
+    pub const fn wanted(&self) -> WantedKeys {
+        self.wanted
     }
 
-    /// Goes on with the answer of the key server, fetched at `at`.
-    pub fn provide(mut self, fetched: Result<FetchedKeys, Unavailable>, at: UnixTime) -> Step<'a> {
+    /// Goes on with the answer of the key server, fetched at `at`, or with that there is none.
+    pub fn provide(mut self, fetched: Result<FetchedKeys, Unavailable>, at: UnixTime, now: UnixTime) -> Step<'a> {
         let keys = fetched.ok().and_then(|fetched| Some((Arc::new(Jwks::parse(&fetched.document)?), fetched.max_age)));
         let news = KeyNews { keys, at, for_missing: self.for_missing };
         self.asked.keys.learn(news.clone());
         self.matter.learned.keys = Some(news);
         let jwt = &self.asked.jwt;
-        let found = self.asked.keys.look_up(jwt.algorithm, jwt.key_id.as_deref(), at, false);
+        let found = self.asked.keys.look_up(jwt.algorithm, jwt.key_id.as_deref(), now, false);
         with_keys(self.matter, self.asked, found, true)
     }
 }
@@ -322,7 +334,7 @@ impl<'a> NeedSignature<'a> {
         if is_right {
             return Step::Decided(self.matter.admit(supabase, self.claims, now));
         }
-        self.matter.learned.forged = Some((self.matter.presented, key.thumbprint, supabase.remembered_until(now)));
+        self.matter.learned.forged = Some((self.matter.presented, key.thumbprint, now..supabase.remembered_until(now)));
         Step::Decided(self.matter.refuse(Reason::BadSignature))
     }
 }

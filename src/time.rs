@@ -32,6 +32,11 @@ impl UnixTime {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// So many milliseconds earlier.
+    pub(crate) const fn before(self, milliseconds: u64) -> Self {
+        Self(self.0.saturating_sub(milliseconds))
+    }
+
     /// The time as RFC 3339 writes it, in UTC with milliseconds: `2026-01-01T00:00:00.000Z`.
     pub fn to_rfc3339(self) -> String {
         let (seconds, millis) = (self.0 / 1000, self.0 % 1000);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hyper::{Request, Response, body::Incoming};
 use nodetool_edge_auth::{
     Action, Answer, Effects, FetchedKeys, Gate, Outcome, Policy, ProxySettings, Reason, Secret, SignatureCheck, Step,
-    Unavailable, UnixTime, UserAnswer, Verdict, begin, drive,
+    Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
 };
 
 use crate::{
@@ -99,9 +99,9 @@ impl Effects for Host {
         Err(Unavailable)
     }
 
-    async fn keys(&self, newer_than: Option<UnixTime>) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
+    async fn keys(&self, wanted: WantedKeys) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
         match &self.project {
-            Some(project) => project.keys(newer_than).await,
+            Some(project) => project.keys(wanted).await,
             None => (Err(Unavailable), clock::now()),
         }
     }

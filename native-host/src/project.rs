@@ -12,7 +12,7 @@ use hyper_util::{
 };
 use nodetool_edge_auth::{
     FAILURE_COOLDOWN, FetchedKeys, Jwks, MAX_JWKS, MISS_COOLDOWN, Project as Settings, Secret, Unavailable, UnixTime, UserAnswer,
-    lifetime, max_age,
+    WantedKeys, lifetime, max_age,
 };
 use tokio::{
     sync::{Mutex, Semaphore},
@@ -51,6 +51,15 @@ impl Keys {
     fn is_fresh(&self, now: UnixTime) -> bool {
         self.good.as_ref().is_some_and(|(keys, at)| now.millis_since(*at) < lifetime(keys.max_age))
     }
+
+    /// Takes note that the clock may have been set back. Then nobody knows how old keys from the future are, and
+    /// cooldowns begin anew.
+    fn set_back(&mut self, now: UnixTime) {
+        self.good.take_if(|(_, at)| *at > now);
+        for at in [&mut self.failed_at, &mut self.missed_at].into_iter().flatten() {
+            *at = now.min(*at);
+        }
+    }
 }
 
 /// The settings name a URL or key that no request can carry.
@@ -75,15 +84,20 @@ impl Project {
         }))
     }
 
-    /// The key set: the one that is here if it came after `newer_than` and is fresh, else a new one. However many ask at
-    /// once, one of them fetches and the others wait for it.
-    pub(crate) async fn keys(&self, newer_than: Option<UnixTime>) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
-        let mut keys = self.keys.lock().await;
+    /// The key set: the one that is here if it is new enough, else a new one. However many ask at once, one of them fetches;
+    /// the others wait for it, unless they can do without.
+    pub(crate) async fn keys(&self, wanted: WantedKeys) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
+        let mut keys = match self.keys.try_lock() {
+            Ok(keys) => keys,
+            Err(_) if wanted.has_stand_in => return (Err(Unavailable), clock::now()),
+            Err(_) => self.keys.lock().await,
+        };
         let now = clock::now();
+        keys.set_back(now);
         let is_fresh = keys.is_fresh(now);
         // Requests that come between such a fetch and what the gate learns of it would ask once more.
         let has_just_missed = keys.missed_at.is_some_and(|at| now.millis_since(at) < MISS_COOLDOWN);
-        let suits = |at: UnixTime| has_just_missed || newer_than.is_none_or(|limit| at > limit);
+        let suits = |at: UnixTime| has_just_missed || wanted.newer_than.is_none_or(|limit| at > limit);
         if let Some((good, at)) = keys.good.as_ref().filter(|(_, at)| is_fresh && suits(*at)) {
             return (Ok(good.clone()), *at);
         }
@@ -131,6 +145,7 @@ impl Project {
         loop {
             let rest = {
                 let mut keys = self.keys.lock().await;
+                keys.set_back(clock::now());
                 // The first request may have been faster.
                 if keys.good.as_ref().is_none_or(|(good, at)| clock::now().millis_since(*at) > lifetime(good.max_age) / 2) {
                     let _ = self.refresh(&mut keys).await;
@@ -189,4 +204,22 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FetchedKeys, Keys};
+    use nodetool_edge_auth::UnixTime;
+
+    #[test]
+    fn a_clock_that_is_set_back_leaves_no_keys_and_no_cooldown_for_later() {
+        let (then, before) = (UnixTime::from_secs(5000), UnixTime::from_secs(1400));
+        let good = (FetchedKeys { document: Vec::new(), max_age: None }, then);
+        let mut keys = Keys { good: Some(good), failed_at: Some(then), missed_at: Some(then) };
+        keys.set_back(then);
+        assert!(keys.is_fresh(then) && keys.failed_at == Some(then));
+        keys.set_back(before);
+        assert!(keys.good.is_none());
+        assert_eq!((keys.failed_at, keys.missed_at), (Some(before), Some(before)));
+    }
 }

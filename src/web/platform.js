@@ -30,16 +30,7 @@ export async function forward(request, url, dropped, set, timeout) {
   const outgoing = new Request(url, request);
   applyHeaders(outgoing.headers, dropped, set);
   const answer = fetch(outgoing);
-  if (timeout === 0) return answer;
-  let timer;
-  const expiry = new Promise((resolve) => {
-    timer = setTimeout(resolve, timeout);
-  });
-  try {
-    return await Promise.race([answer, expiry]);
-  } finally {
-    clearTimeout(timer);
-  }
+  return timeout === 0 ? answer : within(answer, timeout);
 }
 
 /**
@@ -126,6 +117,23 @@ export async function exchange(url, headers, timeout, limit) {
 /** @param {number} milliseconds */
 export function pause(milliseconds) {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+/**
+ * The promise, or nothing after that time.
+ * @param {Promise<unknown>} promise
+ * @param {number} milliseconds
+ */
+export async function within(promise, milliseconds) {
+  let timer;
+  const expiry = new Promise((resolve) => {
+    timer = setTimeout(resolve, milliseconds);
+  });
+  try {
+    return await Promise.race([promise, expiry]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 const ALGORITHMS = {

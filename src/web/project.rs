@@ -1,18 +1,25 @@
 //! The Supabase project: its keys, from the memory of the isolate, from where other isolates left them, or from itself;
 //! and its user endpoint.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
-use js_sys::{Array, Promise, Uint8Array};
-use wasm_bindgen::{JsCast, prelude::wasm_bindgen};
+use js_sys::{Array, Promise, Uint8Array, futures::future_to_promise};
+use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 
 use super::{lines, now, resolved, warn};
-use crate::{FetchedKeys, Jwks, MAX_JWKS, Project as Settings, Secret, Unavailable, UnixTime, UserAnswer, lifetime, max_age};
+use crate::{
+    FAILURE_COOLDOWN, FetchedKeys, Jwks, MAX_JWKS, Project as Settings, Secret, USABLE_FOR, Unavailable, UnixTime, UserAnswer,
+    WantedKeys, lifetime, max_age,
+};
 
 #[wasm_bindgen(module = "/src/web/platform.js")]
 extern "C" {
     fn exchange(url: &str, headers: &str, timeout: f64, limit: f64) -> Promise;
     fn pause(milliseconds: f64) -> Promise;
+    fn within(promise: &Promise, milliseconds: f64) -> Promise;
 }
 
 /// A user is a page of JSON at most.
@@ -25,69 +32,109 @@ const MAX_QUESTIONS: usize = 32;
 const LOOK_EVERY: f64 = 10.0;
 
 /// Where isolates leave records for each other.
-pub(crate) trait Shelf {
+pub(crate) trait Shelf: 'static {
     /// The first record of this name, nearest place first, that is of use.
-    async fn find<T>(&self, name: &str, usable: impl Fn(&str) -> Option<T>) -> Option<T>;
+    async fn find<T>(&self, name: &str, usable: impl FnMut(&str) -> Option<T>) -> Option<T>;
 
     /// Leaves a record there for so many seconds, without making the request wait.
     fn leave(&self, name: String, record: String, seconds: u64);
+
+    /// Lets something go on although the request for which it began is no more.
+    fn outlive(&self, work: &Promise);
 }
 
 /// A Supabase project, with what was heard of it: settled data only, never anything pending.
 pub(crate) struct Project {
     settings: Settings,
     /// The last keys that any request came by.
-    latest: RefCell<Option<(FetchedKeys, UnixTime)>>,
-    /// When a request set out for new keys, unless it is back. It may have been cut off, so this counts for a while only.
+    latest: RefCell<Option<Found>>,
+    /// When a request set out for new keys, unless it is back. It may never come back, so this counts for a while only.
     under_way: Cell<Option<UnixTime>>,
+    /// When one came back with nothing.
+    failed_at: Cell<Option<UnixTime>>,
     /// When the questions began that are not known to be answered.
     questions: RefCell<Vec<UnixTime>>,
 }
 
+/// Keys, and when they were fetched.
+type Found = (FetchedKeys, UnixTime);
+
 impl Project {
-    pub(crate) fn new(settings: Settings) -> Self {
-        Self { settings, latest: RefCell::default(), under_way: Cell::default(), questions: RefCell::default() }
+    pub(crate) fn new(settings: Settings) -> Rc<Self> {
+        Rc::new(Self {
+            settings,
+            latest: RefCell::default(),
+            under_way: Cell::default(),
+            failed_at: Cell::default(),
+            questions: RefCell::default(),
+        })
     }
 
-    /// No request awaits what another has under way: those that come meanwhile look from time to time whether it is back.
+    /// The key set: the one that is here if it is new enough, else a new one. However many ask at once, one of them
+    /// fetches. No request awaits what another has under way: the others look from time to time whether it is back.
     pub(crate) async fn keys(
-        &self,
-        newer_than: Option<UnixTime>,
-        shelf: &impl Shelf,
+        self: &Rc<Self>,
+        wanted: WantedKeys,
+        shelf: Rc<impl Shelf>,
     ) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
-        let is_news = |at: UnixTime| newer_than.is_none_or(|limit| at > limit);
-        let limit = self.settings.timeout * 1000;
-        let mut waited = false;
-        while self.under_way.get().is_some_and(|began| now().millis_since(began) < limit) {
-            waited = true;
-            let _ = resolved(pause(LOOK_EVERY)).await;
+        let has_fresh = self.latest.borrow().as_ref().is_some_and(|found| is_news(found, wanted) && is_fresh(found));
+        if !has_fresh {
+            if self.is_under_way() {
+                while self.is_under_way() && !wanted.has_stand_in {
+                    let _ = resolved(pause(LOOK_EVERY)).await;
+                }
+            } else if !self.failed_at.get().is_some_and(|at| is_within(at, FAILURE_COOLDOWN)) {
+                self.under_way.set(Some(now()));
+                let work = future_to_promise(Rc::clone(self).refresh(wanted, Rc::clone(&shelf)));
+                shelf.outlive(&work);
+                let _ = resolved(within(&work, self.timeout() as f64)).await;
+            }
         }
-        let latest = self.latest.borrow().clone().filter(|(_, at)| is_news(*at));
-        if let Some((keys, at)) = latest.filter(|(keys, at)| is_fresh(keys, *at)) {
-            return (Ok(keys), at);
+        match self.latest.borrow().as_ref().filter(|found| is_news(found, wanted)) {
+            Some((keys, at)) => (Ok(keys.clone()), *at),
+            None => (Err(Unavailable), now()),
         }
-        if waited {
-            // The other one came back with nothing, a moment ago.
-            return (Err(Unavailable), now());
-        }
-        self.under_way.set(Some(now()));
-        let brought = self.bring(&is_news, shelf).await;
-        self.under_way.set(None);
-        match brought {
-            Ok((keys, at)) => {
-                self.latest.replace(Some((keys.clone(), at)));
-                (Ok(keys), at)
+    }
+
+    /// In milliseconds, for one call.
+    fn timeout(&self) -> u64 {
+        self.settings.timeout * 1000
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.under_way.get().is_some_and(|began| is_within(began, self.timeout()))
+    }
+
+    async fn refresh(self: Rc<Self>, wanted: WantedKeys, shelf: Rc<impl Shelf>) -> Result<JsValue, JsValue> {
+        let mut stand_in = None;
+        let found = self.find(wanted, &*shelf, &mut stand_in).await;
+        match found {
+            Ok(found) => {
+                self.latest.replace(Some(found));
             }
             Err(problem) => {
                 warn(&format!("The keys of the Supabase project could not be fetched: {problem}"));
-                (Err(Unavailable), now())
+                self.failed_at.set(Some(now()));
+                // What other isolates knew is better than nothing.
+                if self.latest.borrow().is_none() {
+                    self.latest.replace(stand_in);
+                }
             }
         }
+        self.under_way.set(None);
+        Ok(JsValue::UNDEFINED)
     }
 
-    async fn bring(&self, is_news: &impl Fn(UnixTime) -> bool, shelf: &impl Shelf) -> Result<(FetchedKeys, UnixTime), String> {
+    async fn find(&self, wanted: WantedKeys, shelf: &impl Shelf, stand_in: &mut Option<Found>) -> Result<Found, String> {
         let url = self.settings.jwks_url();
-        let usable = |record: &str| unpack(record).filter(|(keys, at)| is_news(*at) && is_fresh(keys, *at));
+        let usable = |record: &str| {
+            let found = unpack(record).filter(|found| is_news(found, wanted))?;
+            if is_fresh(&found) {
+                return Some(found);
+            }
+            *stand_in = Some(found);
+            None
+        };
         if let Some(found) = shelf.find(&url, usable).await {
             return Ok(found);
         }
@@ -101,17 +148,17 @@ impl Project {
         let keys = FetchedKeys { document, max_age: cache_control.as_deref().and_then(max_age) };
         let at = now();
         if let Some(record) = pack(&keys, at) {
-            shelf.leave(url, record, lifetime(keys.max_age) / 1000);
+            shelf.leave(url, record, (lifetime(keys.max_age) + USABLE_FOR) / 1000);
         }
         Ok((keys, at))
     }
 
     /// What the project says of a token. Nothing of the client's goes there but the token itself.
     pub(crate) async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable> {
-        let (began, limit) = (now(), self.settings.timeout * 1000);
+        let began = now();
         {
             let mut questions = self.questions.borrow_mut();
-            questions.retain(|earlier| began.millis_since(*earlier) < limit);
+            questions.retain(|earlier| is_within(*earlier, self.timeout()));
             if questions.len() >= MAX_QUESTIONS {
                 warn("Too many questions about users at once");
                 return Err(Unavailable);
@@ -135,8 +182,8 @@ impl Project {
     }
 
     async fn get(&self, url: &str, headers: &str, limit: usize) -> Result<(u16, Option<String>, Vec<u8>), String> {
-        let timeout = self.settings.timeout as f64 * 1000.0;
-        let answer = resolved(exchange(url, headers, timeout, limit as f64)).await.map_err(|error| format!("{error:?}"))?;
+        let answer =
+            resolved(exchange(url, headers, self.timeout() as f64, limit as f64)).await.map_err(|error| format!("{error:?}"))?;
         let answer: Array = answer.dyn_into().map_err(|_| "no answer".to_owned())?;
         let status = answer.get(0).as_f64().unwrap_or(0.0) as u16;
         let body: Uint8Array = answer.get(2).dyn_into().map_err(|_| "no body".to_owned())?;
@@ -144,8 +191,19 @@ impl Project {
     }
 }
 
-fn is_fresh(keys: &FetchedKeys, at: UnixTime) -> bool {
-    now().millis_since(at) < lifetime(keys.max_age)
+fn is_news((_, at): &Found, wanted: WantedKeys) -> bool {
+    wanted.newer_than.is_none_or(|limit| *at > limit)
+}
+
+fn is_fresh((keys, at): &Found) -> bool {
+    is_within(*at, lifetime(keys.max_age))
+}
+
+/// Whether this was so many milliseconds ago at most. What is in the future was written by another clock or before this
+/// one was set back: its age cannot be told, and it could count for as long.
+fn is_within(at: UnixTime, milliseconds: u64) -> bool {
+    let now = now();
+    at <= now && now.millis_since(at) < milliseconds
 }
 
 /// Time of the fetch, `max-age`, and the document, a line each (and the rest).
@@ -155,9 +213,12 @@ fn pack(keys: &FetchedKeys, at: UnixTime) -> Option<String> {
     Some(format!("{}\n{max_age}\n{document}", at.as_millis()))
 }
 
-fn unpack(record: &str) -> Option<(FetchedKeys, UnixTime)> {
+fn unpack(record: &str) -> Option<Found> {
     let mut parts = record.splitn(3, '\n');
     let at = UnixTime::from_millis(parts.next()?.parse().ok()?);
+    if at > now() {
+        return None;
+    }
     let max_age = parts.next()?.parse().ok();
     let document = parts.next()?.as_bytes().to_vec();
     Jwks::parse(&document)?;

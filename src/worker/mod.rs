@@ -12,7 +12,7 @@ use worker::{Context, Env, console_error, console_log, console_warn, event};
 
 use crate::{
     Action, Answer, Effects, FetchedKeys, Gate, Host, MISCONFIGURED, Outcome, Policy, ProxySettings, Reason, Secret, Settings,
-    SettingsErrors, SignatureCheck, Tokens, Unavailable, UnixTime, UserAnswer, Verdict, begin, drive,
+    SettingsErrors, SignatureCheck, Tokens, Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
     web::{self, crypto, project::Project, request::Snapshot, respond},
 };
 use shelf::EdgeShelf;
@@ -22,7 +22,7 @@ struct Loaded {
     gate: RefCell<Gate>,
     policy: Arc<Policy>,
     proxy: ProxySettings,
-    project: Option<Project>,
+    project: Option<Rc<Project>>,
     logs_refusals: bool,
 }
 
@@ -41,7 +41,7 @@ async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> worker
         return Ok(respond::answer(&Answer::refusal(Reason::MalformedRequest), ""));
     };
 
-    let host = EdgeHost { loaded: &loaded, env: &env, context: &context };
+    let host = EdgeHost { loaded: &loaded, shelf: Rc::new(EdgeShelf { env, context }) };
     let step = begin(&mut loaded.gate.borrow_mut(), &facts, web::now());
     let Outcome { verdict, learned, store_error, used_stale_keys } = drive(step, &host).await;
     if !learned.is_nothing() {
@@ -98,8 +98,7 @@ impl Loaded {
 /// What the core cannot do by itself, for one request.
 struct EdgeHost<'a> {
     loaded: &'a Loaded,
-    env: &'a Env,
-    context: &'a Context,
+    shelf: Rc<EdgeShelf>,
 }
 
 impl Effects for EdgeHost<'_> {
@@ -108,12 +107,12 @@ impl Effects for EdgeHost<'_> {
     }
 
     async fn tokens(&self) -> Result<Option<Secret>, Unavailable> {
-        store::read(self.env, self.loaded.policy.environment().is_for_developers()).await
+        store::read(&self.shelf.env, self.loaded.policy.environment().is_for_developers()).await
     }
 
-    async fn keys(&self, newer_than: Option<UnixTime>) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
+    async fn keys(&self, wanted: WantedKeys) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
         match &self.loaded.project {
-            Some(project) => project.keys(newer_than, &EdgeShelf { env: self.env, context: self.context }).await,
+            Some(project) => project.keys(wanted, Rc::clone(&self.shelf)).await,
             None => (Err(Unavailable), web::now()),
         }
     }

@@ -16,15 +16,15 @@ extern "C" {
 /// KV keeps nothing for less than this, in seconds.
 const SHORTEST: u64 = 60;
 
-pub(super) struct EdgeShelf<'a> {
-    pub(super) env: &'a Env,
-    pub(super) context: &'a Context,
+pub(super) struct EdgeShelf {
+    pub(super) env: Env,
+    pub(super) context: Context,
 }
 
-impl Shelf for EdgeShelf<'_> {
-    async fn find<T>(&self, name: &str, usable: impl Fn(&str) -> Option<T>) -> Option<T> {
+impl Shelf for EdgeShelf {
+    async fn find<T>(&self, name: &str, mut usable: impl FnMut(&str) -> Option<T>) -> Option<T> {
         let nearby = resolved(recall(name)).await.ok().and_then(|record| record.as_string());
-        if let Some(found) = nearby.as_deref().and_then(&usable) {
+        if let Some(found) = nearby.as_deref().and_then(&mut usable) {
             return Some(found);
         }
         let record = self.env.kv(NAMESPACE).ok()?.get(&in_kv(name)).text().await.ok()??;
@@ -39,6 +39,13 @@ impl Shelf for EdgeShelf<'_> {
             if let Some(Ok(put)) = namespace.map(|namespace| namespace.put(&in_kv(&name), &record)) {
                 let _ = put.expiration_ttl(seconds.max(SHORTEST)).execute().await;
             }
+        });
+    }
+
+    fn outlive(&self, work: &Promise) {
+        let work = work.clone();
+        self.context.wait_until(async move {
+            let _ = resolved(work).await;
         });
     }
 }

@@ -110,6 +110,7 @@ export async function startEdge({ settings = {}, bindings = {}, store } = {}) {
     url: url.origin,
     log: () => log,
     kv: () => miniflare.getKVNamespace("AUTH_KV"),
+    caches: () => miniflare.getCaches(),
     stop: () => miniflare.dispose(),
   };
 }
