@@ -3,6 +3,10 @@
 use alloc::{borrow::ToOwned, string::String, vec::Vec};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use jwt_compact::{
+    Algorithm as _, AlgorithmSignature as _,
+    alg::{Hs256, Hs256Key, Hs256Signature},
+};
 
 use crate::{json::Json, keys::Algorithm, time::UnixTime, verdict::Reason};
 
@@ -91,6 +95,14 @@ impl Untrusted {
         })
     }
 
+    /// HS256 (RFC 7518, section 3.2) with the project's own secret.
+    pub(crate) fn is_signed_with(&self, secret: &[u8]) -> bool {
+        // Only the signature is for `jwt-compact` to judge: what it would not read in header or claims was read already.
+        let signature = (self.signature.len() == 32).then(|| Hs256Signature::try_from_slice(&self.signature));
+        let key = Hs256Key::new(secret);
+        signature.and_then(Result::ok).is_some_and(|signature| Hs256.verify_signature(&signature, &key, &self.message))
+    }
+
     /// The claims of a user's session, by Supabase's rules.
     pub(crate) fn check(&self, expected: &Expected, now: UnixTime) -> Result<Claims, ClaimsError> {
         let acceptable = self.acceptable(expected, now).ok_or(ClaimsError::Unacceptable)?;
@@ -129,19 +141,6 @@ impl Untrusted {
     }
 }
 
-/// HS256 (RFC 7518, section 3.2) with the project's own secret.
-pub(crate) fn is_signed_with(secret: &[u8], token: &[u8]) -> bool {
-    use jwt_compact::{
-        AlgorithmExt, UntrustedToken,
-        alg::{Hs256, Hs256Key},
-    };
-    let key = Hs256Key::new(secret);
-    core::str::from_utf8(token)
-        .ok()
-        .and_then(|token| UntrustedToken::new(token).ok())
-        .is_some_and(|token| Hs256.validator::<serde::de::IgnoredAny>(&key).validate(&token).is_ok())
-}
-
 fn seconds(time: UnixTime) -> f64 {
     time.as_millis() as f64 / 1000.0
 }
@@ -165,7 +164,7 @@ fn text(value: &Json) -> Option<&str> {
 mod tests {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-    use super::{Untrusted, is_signed_with, looks_like_jwt};
+    use super::{Untrusted, looks_like_jwt};
     use crate::{keys::Algorithm, verdict::Reason};
     use alloc::{format, string::String};
 
@@ -180,19 +179,20 @@ mod tests {
     #[test]
     fn the_example_with_a_secret_and_every_flipped_bit_of_its_signature() {
         let key = BASE64_URL_SAFE_NO_PAD.decode(KEY).unwrap();
+        let is_signed_with = |key: &[u8], token: &str| Untrusted::parse(token.as_bytes()).unwrap().is_signed_with(key);
         assert!(Untrusted::parse(HS256.as_bytes()).unwrap().algorithm == Algorithm::Hs256);
-        assert!(is_signed_with(&key, HS256.as_bytes()));
-        assert!(!is_signed_with(&key[1..], HS256.as_bytes()));
+        assert!(is_signed_with(&key, HS256));
+        assert!(!is_signed_with(&key[1..], HS256));
         let (message, signature) = HS256.rsplit_once('.').unwrap();
         let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
         for bit in 0..signature.len() * 8 {
             let mut flipped = signature.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             let token = format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(flipped));
-            assert!(!is_signed_with(&key, token.as_bytes()), "bit {bit}");
+            assert!(!is_signed_with(&key, &token), "bit {bit}");
         }
         for wrong in [String::new(), BASE64_URL_SAFE_NO_PAD.encode(&signature[..31])] {
-            assert!(!is_signed_with(&key, format!("{message}.{wrong}").as_bytes()), "{wrong:?}");
+            assert!(!is_signed_with(&key, &format!("{message}.{wrong}")), "{wrong:?}");
         }
     }
 

@@ -256,9 +256,7 @@ fn user_token<'a>(matter: Matter<'a>, keys: &KnownKeys, token: &[u8], now: UnixT
     };
     if jwt.algorithm == Algorithm::Hs256 {
         return match &supabase.jwt_secret {
-            Some(secret) if jwt::is_signed_with(secret.reveal().as_bytes(), token) => {
-                Step::Decided(matter.admit(supabase, claims, now))
-            }
+            Some(secret) if jwt.is_signed_with(secret.reveal().as_bytes()) => Step::Decided(matter.admit(supabase, claims, now)),
             Some(_) => Step::Decided(matter.refuse(Reason::BadSignature)),
             None if supabase.pinned.is_some() => Step::Decided(matter.refuse(Reason::UnknownKey)),
             None => Step::NeedUser(NeedUser { matter, claims, token: Secret::new(as_text(token)) }),
