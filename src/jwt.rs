@@ -3,6 +3,10 @@
 use alloc::{borrow::ToOwned, string::String, vec::Vec};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use jwt_compact::{
+    Algorithm as _, AlgorithmSignature,
+    alg::{Hs256, Hs256Key, Hs256Signature},
+};
 
 use crate::{json::Json, keys::Algorithm, time::UnixTime, verdict::Reason};
 
@@ -103,11 +107,8 @@ impl Untrusted {
 
     /// HS256 (RFC 7518, section 3.2) with the project's own secret. The comparison takes the same time for all signatures.
     pub(crate) fn is_signed_with(&self, secret: &[u8]) -> bool {
-        use jwt_compact::{
-            Algorithm as _, AlgorithmSignature,
-            alg::{Hs256, Hs256Key, Hs256Signature},
-        };
-        // The length is the caller's to check.
+        // Only the signature is for `jwt-compact` to judge: header and claims were read already. Its length is the caller's
+        // to check.
         let has_length = Hs256Signature::LENGTH.is_some_and(|length| length.get() == self.signature.len());
         let signature = has_length.then(|| Hs256Signature::try_from_slice(&self.signature).ok()).flatten();
         signature.is_some_and(|signature| Hs256.verify_signature(&signature, &Hs256Key::new(secret), &self.message))
