@@ -256,7 +256,7 @@ fn user_token<'a>(matter: Matter<'a>, keys: &KnownKeys, token: &[u8], now: UnixT
     };
     if jwt.algorithm == Algorithm::Hs256 {
         return match &supabase.jwt_secret {
-            Some(secret) if jwt::is_signed_with(secret.reveal().as_bytes(), token) => {
+            Some(secret) if jwt::is_signed_with(secret.reveal().as_bytes(), &jwt) => {
                 Step::Decided(matter.admit(supabase, claims, now))
             }
             Some(_) => Step::Decided(matter.refuse(Reason::BadSignature)),
