@@ -36,6 +36,8 @@ function testHttp() {
   buildWorker();
   step("Compiling the native host");
   run("cargo", ["build", "--locked", "--release", "--package", "nodetool-auth"]);
+  // What `signatures.test.mjs` asks for the vectors.
+  run("cargo", ["build", "--locked", "--package", "nodetool-auth", "--example", "signatures"]);
   const env = { ...process.env, NODETOOL_TEST_PYTHON: ensurePython() };
   // One file at a time: each starts servers of its own, and some measure memory.
   run(process.execPath, ["--test", "--test-concurrency=1", ...testsIn("tests/http")], { env });

@@ -29,6 +29,8 @@ for (const name of HOSTS) {
     for (const alg of ALGORITHMS) test(`${alg}, with the key of the set`, () => acceptedLocally((claims) => userToken(KEYS[alg], claims)));
     test("HS256, with the secret", () => acceptedLocally((claims) => legacyToken(claims)));
     test("HS256, with the secret and the kid that newer projects give it", () => acceptedLocally((claims) => legacyToken(claims, { kid: "8AvGpXUEwTM3nzQb" })));
+    test("HS256, with the secret and header members that mean nothing here", () => acceptedLocally((claims) => legacyToken(claims, { x5t: "1", cty: "JWT" })));
+    test("HS256, with the secret and a far exp", () => acceptedLocally((claims) => legacyToken(claims), { exp: 2 ** 53 - 1 }));
     test("without typ", () => acceptedLocally((claims) => userToken(KEYS.ES256, claims, { typ: undefined })));
 
     const accepted = [

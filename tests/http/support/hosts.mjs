@@ -71,8 +71,11 @@ export async function startNative({ settings, ...options } = {}) {
 }
 
 const wranglerToml = readFileSync(path.join(ROOT, "wrangler.toml"), "utf8");
-const COMPATIBILITY_DATE = /^compatibility_date\s*=\s*"([^"]+)"/m.exec(wranglerToml)[1];
-const COMPATIBILITY_FLAGS = [...(/^compatibility_flags\s*=\s*\[([^\]]*)\]/m.exec(wranglerToml)?.[1] ?? "").matchAll(/"([^"]+)"/g)].map(([, flag]) => flag);
+/** How workerd is to behave, as Miniflare takes it. */
+export const COMPATIBILITY = {
+  compatibilityDate: /^compatibility_date\s*=\s*"([^"]+)"/m.exec(wranglerToml)[1],
+  compatibilityFlags: [...(/^compatibility_flags\s*=\s*\[([^\]]*)\]/m.exec(wranglerToml)?.[1] ?? "").matchAll(/"([^"]+)"/g)].map(([, flag]) => flag),
+};
 
 /** `bindings`: further ones than texts, as Miniflare takes them. */
 export async function startEdge({ settings = {}, bindings = {}, store } = {}) {
@@ -86,8 +89,7 @@ export async function startEdge({ settings = {}, bindings = {}, store } = {}) {
       { type: "ESModule", include: ["**/*.js"] },
       { type: "CompiledWasm", include: ["**/*.wasm"] },
     ],
-    compatibilityDate: COMPATIBILITY_DATE,
-    compatibilityFlags: COMPATIBILITY_FLAGS,
+    ...COMPATIBILITY,
     bindings: settings,
     kvNamespaces: { AUTH_KV: "auth" },
     ...bindings,

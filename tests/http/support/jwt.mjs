@@ -10,9 +10,9 @@ export const SECRET = "test-jwt-secret-0123456789-abcdefghijklmnopqrstuvwxyz";
 /** @typedef {{alg: string, kid: string, privateKey: import("node:crypto").KeyObject, jwk: object}} Key `jwk`: as it is published */
 
 /** @returns {Key} */
-export function makeKey(alg, { kid = randomUUID(), bits = 2048, curve = "P-256", ...members } = {}) {
+export function makeKey(alg, { kid = randomUUID(), bits = 2048, exponent = 65_537, curve = "P-256", ...members } = {}) {
   const { publicKey, privateKey } =
-    alg === "EdDSA" ? generateKeyPairSync("ed25519") : alg.startsWith("ES") ? generateKeyPairSync("ec", { namedCurve: curve }) : generateKeyPairSync("rsa", { modulusLength: bits });
+    alg === "EdDSA" ? generateKeyPairSync("ed25519") : alg.startsWith("ES") ? generateKeyPairSync("ec", { namedCurve: curve }) : generateKeyPairSync("rsa", { modulusLength: bits, publicExponent: exponent });
   const jwk = { ...publicKey.export({ format: "jwk" }), kid, alg, use: "sig", key_ops: ["verify"], ext: true, ...members };
   return { alg, kid, privateKey, publicKey, jwk: clean(jwk) };
 }
