@@ -71,7 +71,7 @@ pub async fn drive(mut step: Step<'_>, host: &impl Effects) -> Outcome {
                 need.provide(is_right, host.now())
             }
             Step::NeedUser(need) => {
-                let answer = host.user(need.token()).await;
+                let answer = host.user(&need.token()).await;
                 need.provide(answer, host.now())
             }
         };

@@ -15,13 +15,12 @@ const MAX_TOKEN: usize = 16 * 1024;
 
 /// A token that has the shape of a JWT. Nothing in it is to be believed.
 #[derive(Clone, Debug)]
-pub(crate) struct Untrusted {
+pub(crate) struct Untrusted<'a> {
     pub(crate) algorithm: Algorithm,
     pub(crate) key_id: Option<String>,
     /// What the signature is over: the first two segments as they stand.
-    pub(crate) message: Vec<u8>,
+    pub(crate) message: &'a [u8],
     pub(crate) signature: Vec<u8>,
-    claims: Json,
 }
 
 /// What a token must say, and how much clocks may differ.
@@ -45,83 +44,8 @@ pub(crate) struct Claims {
 }
 
 impl Claims {
-    /// Whether the token is past its end, and past what clocks may differ.
-    pub(crate) fn have_expired(&self, expected: &Expected, now: UnixTime) -> bool {
-        seconds(now) >= self.expires + f64::from(expected.leeway)
-    }
-}
-
-/// What is wrong with the claims of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ClaimsError {
-    /// Nothing but its age.
-    Expired,
-    Unacceptable,
-}
-
-/// Whether this looks like a JWT at all: a static token is found without asking anyone for keys.
-pub(crate) fn looks_like_jwt(token: &[u8]) -> bool {
-    // In chunks whose count fits into a byte, for the sake of vector instructions.
-    let dots = |chunk: &[u8]| usize::from(chunk.iter().fold(0_u8, |dots, byte| dots + u8::from(*byte == b'.')));
-    token.starts_with(b"eyJ") && token.chunks(255).map(dots).sum::<usize>() == 2
-}
-
-impl Untrusted {
-    /// # Errors
-    /// When it is no JWT, or one that two parsers could read differently, or of an algorithm that is not served.
-    pub(crate) fn parse(token: &[u8]) -> Result<Self, Reason> {
-        Self::read(token).ok_or(Reason::MalformedToken)?
-    }
-
-    fn read(token: &[u8]) -> Option<Result<Self, Reason>> {
-        if token.len() > MAX_TOKEN {
-            return None;
-        }
-        let mut segments = token.split(|byte| *byte == b'.');
-        let (header, claims, signature) = (segments.next()?, segments.next()?, segments.next()?);
-        if segments.next().is_some() {
-            return None;
-        }
-        let message = token.get(..header.len() + 1 + claims.len())?.to_vec();
-        // Canonical only: without padding, and with no bits left over.
-        let decode = |segment| BASE64_URL_SAFE_NO_PAD.decode(segment).ok();
-        let header = Json::parse(&decode(header)?)?;
-        let claims = Json::parse(&decode(claims)?).filter(|claims| matches!(claims, Json::Object(_)))?;
-        let signature = decode(signature)?;
-        // A key that a token brings along is no key, and an extension that is critical is not understood.
-        if ["crit", "jwk", "jku", "x5u", "x5c", "b64", "zip", "enc"].iter().any(|name| header.get(name).is_some()) {
-            return Some(Err(Reason::ForbiddenTokenHeader));
-        }
-        if !matches!(header.get("typ"), None | Some(Json::String(_))) {
-            return None;
-        }
-        let key_id = match header.get("kid") {
-            None => None,
-            Some(key_id) => Some(key_id.as_str()?.to_owned()),
-        };
-        Some(match Algorithm::named(header.get("alg")?.as_str()?) {
-            Some(algorithm) => Ok(Self { algorithm, key_id, message, signature, claims }),
-            None => Err(Reason::UnsupportedAlgorithm),
-        })
-    }
-
-    /// HS256 (RFC 7518, section 3.2) with the project's own secret. The comparison takes the same time for all signatures.
-    pub(crate) fn is_signed_with(&self, secret: &[u8]) -> bool {
-        // Only the signature is for `jwt-compact` to judge: header and claims were read already. Its length is the caller's
-        // to check.
-        let has_length = Hs256Signature::LENGTH.is_some_and(|length| length.get() == self.signature.len());
-        let signature = has_length.then(|| Hs256Signature::try_from_slice(&self.signature).ok()).flatten();
-        signature.is_some_and(|signature| Hs256.verify_signature(&signature, &Hs256Key::new(secret), &self.message))
-    }
-
-    /// The claims of a user's session, by Supabase's rules.
-    pub(crate) fn check(&self, expected: &Expected, now: UnixTime) -> Result<Claims, ClaimsError> {
-        let acceptable = self.acceptable(expected, now).ok_or(ClaimsError::Unacceptable)?;
-        if acceptable.have_expired(expected, now) { Err(ClaimsError::Expired) } else { Ok(acceptable) }
-    }
-
-    fn acceptable(&self, expected: &Expected, now: UnixTime) -> Option<Claims> {
-        let claims = &self.claims;
+    /// Those of a user's session, by Supabase's rules, but for its end.
+    fn of(claims: &Json<'_>, expected: &Expected, now: UnixTime) -> Option<Self> {
         let latest = seconds(now) + f64::from(expected.leeway);
         let expires = time(claims.get("exp")?)?;
         for name in ["nbf", "iat"] {
@@ -150,8 +74,77 @@ impl Untrusted {
             Some(_) => return None,
         };
         let fits = has_issuer && has_audience && (expected.allows_anonymous || !is_anonymous);
-        fits.then(|| Claims { subject: subject.to_owned(), role: role.to_owned(), expires })
+        fits.then(|| Self { subject: subject.to_owned(), role: role.to_owned(), expires })
     }
+
+    /// Whether the token is past its end, and past what clocks may differ.
+    pub(crate) fn have_expired(&self, expected: &Expected, now: UnixTime) -> bool {
+        seconds(now) >= self.expires + f64::from(expected.leeway)
+    }
+}
+
+/// Whether this looks like a JWT at all: a static token is found without asking anyone for keys.
+pub(crate) fn looks_like_jwt(token: &[u8]) -> bool {
+    let is_dot = |byte: &u8| *byte == b'.';
+    // From both ends, since the segments there are the short ones.
+    token.starts_with(b"eyJ") && token.iter().position(is_dot) < token.iter().rposition(is_dot)
+}
+
+impl<'a> Untrusted<'a> {
+    /// Reads a token, and claims that would be those of a user's session if its signature is right.
+    ///
+    /// # Errors
+    /// When it is no JWT, or one that two parsers could read differently, or of an algorithm that is not served, or when
+    /// its claims are not acceptable at this time.
+    pub(crate) fn read(token: &'a [u8], expected: &Expected, now: UnixTime) -> Result<(Self, Claims), Reason> {
+        let (header, claims, message, signature) = split(token).ok_or(Reason::MalformedToken)?;
+        let claims = Json::parse(&claims).filter(|claims| matches!(claims, Json::Object(_))).ok_or(Reason::MalformedToken)?;
+        let (algorithm, key_id) = read_header(&header)?;
+        let claims = Claims::of(&claims, expected, now).ok_or(Reason::UnacceptableClaims)?;
+        if claims.have_expired(expected, now) {
+            return Err(Reason::ExpiredToken);
+        }
+        Ok((Self { algorithm, key_id, message, signature }, claims))
+    }
+
+    /// HS256 (RFC 7518, section 3.2) with the project's own secret. The comparison takes the same time for all signatures.
+    pub(crate) fn is_signed_with(&self, secret: &[u8]) -> bool {
+        // Only the signature is for `jwt-compact` to judge: header and claims were read already. Its length is the caller's
+        // to check.
+        let has_length = Hs256Signature::LENGTH.is_some_and(|length| length.get() == self.signature.len());
+        let signature = has_length.then(|| Hs256Signature::try_from_slice(&self.signature).ok()).flatten();
+        signature.is_some_and(|signature| Hs256.verify_signature(&signature, &Hs256Key::new(secret), self.message))
+    }
+}
+
+/// The three segments of a token, decoded, and what its signature is over.
+fn split(token: &[u8]) -> Option<(Vec<u8>, Vec<u8>, &[u8], Vec<u8>)> {
+    if token.len() > MAX_TOKEN {
+        return None;
+    }
+    let mut segments = token.split(|byte| *byte == b'.');
+    let (header, claims, signature) = (segments.next()?, segments.next()?, segments.next()?);
+    if segments.next().is_some() {
+        return None;
+    }
+    let message = token.get(..header.len() + 1 + claims.len())?;
+    // Canonical only: without padding, and with no bits left over.
+    let decode = |segment| BASE64_URL_SAFE_NO_PAD.decode(segment).ok();
+    Some((decode(header)?, decode(claims)?, message, decode(signature)?))
+}
+
+/// What a header says of the signature: its algorithm, and the key that it means.
+fn read_header(header: &[u8]) -> Result<(Algorithm, Option<String>), Reason> {
+    let header = Json::parse(header).ok_or(Reason::MalformedToken)?;
+    // A key that a token brings along is no key, and an extension that is critical is not understood.
+    if ["crit", "jwk", "jku", "x5u", "x5c", "b64", "zip", "enc"].iter().any(|name| header.get(name).is_some()) {
+        return Err(Reason::ForbiddenTokenHeader);
+    }
+    let member = |name: &str| header.get(name).map(|value| value.as_str().ok_or(Reason::MalformedToken)).transpose();
+    member("typ")?;
+    let key_id = member("kid")?.map(str::to_owned);
+    let algorithm = member("alg")?.ok_or(Reason::MalformedToken)?;
+    Ok((Algorithm::named(algorithm).ok_or(Reason::UnsupportedAlgorithm)?, key_id))
 }
 
 fn seconds(time: UnixTime) -> f64 {
@@ -159,7 +152,7 @@ fn seconds(time: UnixTime) -> f64 {
 }
 
 /// A NumericDate: finite, not negative, and exact.
-fn time(value: &Json) -> Option<f64> {
+fn time(value: &Json<'_>) -> Option<f64> {
     const LIMIT: f64 = (1_u64 << 53) as f64;
     match value {
         Json::Number(time) if (0.0..LIMIT).contains(time) => Some(*time),
@@ -168,7 +161,7 @@ fn time(value: &Json) -> Option<f64> {
 }
 
 /// A text that can stand in a header as it is.
-fn text(value: &Json) -> Option<&str> {
+fn text<'a>(value: &'a Json<'_>) -> Option<&'a str> {
     const MAX: usize = 255;
     value.as_str().filter(|text| !text.is_empty() && text.len() <= MAX && text.bytes().all(|byte| byte.is_ascii_graphic()))
 }
@@ -177,7 +170,7 @@ fn text(value: &Json) -> Option<&str> {
 mod tests {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-    use super::{Untrusted, looks_like_jwt};
+    use super::{Untrusted, looks_like_jwt, read_header, split};
     use crate::{keys::Algorithm, verdict::Reason};
     use alloc::format;
 
@@ -189,12 +182,19 @@ mod tests {
     const UNSECURED: &str =
         "eyJhbGciOiJub25lIn0.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.";
 
+    /// Whatever it claims.
+    fn read(token: &str) -> Result<Untrusted<'_>, Reason> {
+        let (header, _, message, signature) = split(token.as_bytes()).ok_or(Reason::MalformedToken)?;
+        let (algorithm, key_id) = read_header(&header)?;
+        Ok(Untrusted { algorithm, key_id, message, signature })
+    }
+
     #[test]
     fn the_example_with_a_secret_and_every_flipped_bit_of_its_signature() {
         let key = BASE64_URL_SAFE_NO_PAD.decode(KEY).unwrap();
-        let is_signed = |token: &str| Untrusted::parse(token.as_bytes()).unwrap().is_signed_with(&key);
+        let is_signed = |token: &str| read(token).unwrap().is_signed_with(&key);
         assert!(is_signed(HS256));
-        let jwt = Untrusted::parse(HS256.as_bytes()).unwrap();
+        let jwt = read(HS256).unwrap();
         assert!(jwt.algorithm == Algorithm::Hs256 && !jwt.is_signed_with(&key[1..]));
         let (message, signature) = HS256.rsplit_once('.').unwrap();
         let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
@@ -211,6 +211,6 @@ mod tests {
     #[test]
     fn a_token_that_nobody_signed_is_none() {
         assert!(looks_like_jwt(UNSECURED.as_bytes()));
-        assert_eq!(Untrusted::parse(UNSECURED.as_bytes()).unwrap_err(), Reason::UnsupportedAlgorithm);
+        assert_eq!(read(UNSECURED).unwrap_err(), Reason::UnsupportedAlgorithm);
     }
 }

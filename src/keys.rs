@@ -167,7 +167,7 @@ impl Key {
         }
     }
 
-    fn parse(json: &Json) -> Option<Self> {
+    fn parse(json: &Json<'_>) -> Option<Self> {
         let member = |name: &str| json.get(name).map_or(Some(None), |value| value.as_str().map(Some));
         let is_for_verifying = matches!(member("use")?, None | Some("sig"))
             && json.get("key_ops").is_none_or(|operations| {

@@ -9,7 +9,10 @@ use alloc::{vec, vec::Vec};
 /// The most readings that are followed. Every honest path has a handful; one that has more is refused as malformed.
 const MAX_READINGS: usize = 128;
 
-/// A path of several readings that is longer than this is not followed either, so that nobody can keep the gateway busy.
+/// Nor are readings followed that are longer than this in all, so that nobody can keep the gateway busy.
+const MAX_BYTES: usize = 32 * 1024;
+
+/// A path of several readings that is longer than this is not looked into at all.
 const MAX_LENGTH: usize = 3072;
 
 /// Decoding more often than twice is not something that servers do.
@@ -119,16 +122,18 @@ fn readings(path: &[u8]) -> Option<Vec<(u8, Vec<u8>)>> {
         return None;
     }
     let mut found = vec![(0, path.to_vec())];
+    let mut bytes = path.len();
     let mut next = 0;
     while let Some((decodes, reading)) = found.get(next).cloned() {
         let decoded = (decodes < MAX_DECODES).then(|| (decodes + 1, percent_decoded(&reading)));
         let rewritten = [backslashes_as_slashes, without_parameters, slashes_merged, without_dot_segments, without_authority];
         for candidate in rewritten.map(|rewrite| (decodes, rewrite(&reading))).into_iter().chain(decoded) {
             if !found.iter().any(|(spent, known)| *spent <= candidate.0 && *known == candidate.1) {
+                bytes += candidate.1.len();
                 found.push(candidate);
             }
         }
-        if found.len() > MAX_READINGS {
+        if found.len() > MAX_READINGS || bytes > MAX_BYTES {
             return None;
         }
         next += 1;
@@ -339,5 +344,7 @@ mod tests {
         // Each pair of segments may or may not cancel, depending on what was decoded and merged before.
         let absurd: Vec<u8> = (0..40).flat_map(|_| *b"/a;%252f%5c//x/..%2f%2e.;y/.%252e//").collect();
         assert!(readings(&absurd).is_none_or(|all| all.len() <= super::MAX_READINGS));
+        let long = [b"//a".repeat(1000), b"/admin".to_vec()].concat();
+        assert!(readings(&long).is_none() && readings(long.get(2979..).unwrap()).is_some());
     }
 }

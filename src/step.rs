@@ -7,7 +7,7 @@ use crate::{
     facts::Facts,
     gate::{Gate, Learned, Remembered, Source, TOKENS_FRESH_FOR},
     json::Json,
-    jwt::{self, Claims, ClaimsError, Untrusted},
+    jwt::{self, Claims, Untrusted},
     keys::{Algorithm, Jwks, Key, KeyNews, KnownKeys, Lookup, SelectedKey, Thumbprint},
     policy::{Judgement, Policy, Provider, Supabase},
     time::UnixTime,
@@ -121,7 +121,7 @@ fn begin_static<'a>(gate: &Gate, facts: &'a Facts<'a>, presented: Result<Digest,
     Step::Decided(decided(compare(&gate.policy, facts, &presented, known, now)))
 }
 
-fn begin_with_users<'a>(gate: &mut Gate, facts: &'a Facts<'a>, token: &[u8], now: UnixTime) -> Step<'a> {
+fn begin_with_users<'a>(gate: &mut Gate, facts: &'a Facts<'a>, token: &'a [u8], now: UnixTime) -> Step<'a> {
     let presented = Digest::of(token);
     let is_jwt = jwt::looks_like_jwt(token);
     let known = match &gate.tokens {
@@ -153,29 +153,24 @@ fn begin_with_users<'a>(gate: &mut Gate, facts: &'a Facts<'a>, token: &[u8], now
     user_token(matter, &gate.keys, token, now)
 }
 
-fn user_token<'a>(matter: Matter<'a>, keys: &KnownKeys, token: &[u8], now: UnixTime) -> Step<'a> {
+fn user_token<'a>(matter: Matter<'a>, keys: &KnownKeys, token: &'a [u8], now: UnixTime) -> Step<'a> {
     let policy = Arc::clone(&matter.policy);
     let Some(supabase) = &policy.supabase else { return Step::Decided(matter.refuse(Reason::InvalidToken)) };
-    let jwt = match Untrusted::parse(token) {
-        Ok(jwt) => jwt,
-        Err(reason) => return Step::Decided(matter.refuse(reason)),
-    };
     // Claims come first: they cost nothing, and nobody is asked about a token that could not pass anyway. That one is
     // expired can be told by anyone who reads it.
-    let claims = match jwt.check(&supabase.expected, now) {
-        Ok(claims) => claims,
-        Err(ClaimsError::Expired) => return Step::Decided(matter.refuse(Reason::ExpiredToken)),
-        Err(ClaimsError::Unacceptable) => return Step::Decided(matter.refuse(Reason::UnacceptableClaims)),
+    let (jwt, claims) = match Untrusted::read(token, &supabase.expected, now) {
+        Ok(read) => read,
+        Err(reason) => return Step::Decided(matter.refuse(reason)),
     };
     if jwt.algorithm == Algorithm::Hs256 {
         return match &supabase.jwt_secret {
             Some(secret) if jwt.is_signed_with(secret.reveal().as_bytes()) => Step::Decided(matter.admit(supabase, claims, now)),
             Some(_) => Step::Decided(matter.refuse(Reason::BadSignature)),
             None if supabase.pinned.is_some() => Step::Decided(matter.refuse(Reason::UnknownKey)),
-            None => Step::NeedUser(NeedUser { matter, claims, token: Secret::new(as_text(token)) }),
+            None => Step::NeedUser(NeedUser { matter, claims, token }),
         };
     }
-    let asked = Asked { jwt, claims, token: Secret::new(as_text(token)), keys: keys.clone() };
+    let asked = Asked { jwt, claims, token, keys: keys.clone() };
     match asked.keys.look_up(asked.jwt.algorithm, asked.jwt.key_id.as_deref(), now, true) {
         Lookup::Ask { has_stand_in } => {
             let for_missing = asked.keys.is_fresh(now);
@@ -187,21 +182,16 @@ fn user_token<'a>(matter: Matter<'a>, keys: &KnownKeys, token: &[u8], now: UnixT
     }
 }
 
-/// A bearer token is ASCII by its parser.
-fn as_text(token: &[u8]) -> alloc::string::String {
-    core::str::from_utf8(token).unwrap_or_default().to_owned()
-}
-
 /// A token on its way to a key.
 #[derive(Debug)]
-struct Asked {
-    jwt: Untrusted,
+struct Asked<'a> {
+    jwt: Untrusted<'a>,
     claims: Claims,
-    token: Secret,
+    token: &'a [u8],
     keys: KnownKeys,
 }
 
-fn with_keys<'a>(mut matter: Matter<'a>, asked: Asked, found: Lookup, has_refetched: bool) -> Step<'a> {
+fn with_keys<'a>(mut matter: Matter<'a>, asked: Asked<'a>, found: Lookup, has_refetched: bool) -> Step<'a> {
     match found {
         Lookup::Found { key, .. } if key.thumbprint() == matter.forged => Step::Decided(matter.refuse(Reason::BadSignature)),
         Lookup::Found { key, is_stale } => {
@@ -267,7 +257,7 @@ fn compare(policy: &Policy, facts: &Facts<'_>, presented: &Result<Digest, Reason
 #[derive(Debug)]
 pub struct NeedKeys<'a> {
     matter: Matter<'a>,
-    asked: Asked,
+    asked: Asked<'a>,
     for_missing: bool,
     wanted: WantedKeys,
 }
@@ -303,7 +293,7 @@ impl<'a> NeedKeys<'a> {
 #[derive(Debug)]
 pub struct NeedSignature<'a> {
     matter: Matter<'a>,
-    jwt: Untrusted,
+    jwt: Untrusted<'a>,
     claims: Claims,
     key: SelectedKey,
 }
@@ -322,7 +312,7 @@ pub struct SignatureCheck<'a> {
 impl<'a> NeedSignature<'a> {
     /// What to check.
     pub fn check(&self) -> Option<SignatureCheck<'_>> {
-        Some(SignatureCheck { key: self.key.get()?, message: &self.jwt.message, signature: &self.jwt.signature })
+        Some(SignatureCheck { key: self.key.get()?, message: self.jwt.message, signature: &self.jwt.signature })
     }
 
     /// Goes on with whether the signature is right.
@@ -344,13 +334,14 @@ impl<'a> NeedSignature<'a> {
 pub struct NeedUser<'a> {
     matter: Matter<'a>,
     claims: Claims,
-    token: Secret,
+    token: &'a [u8],
 }
 
 impl<'a> NeedUser<'a> {
     /// The token to ask about.
-    pub const fn token(&self) -> &Secret {
-        &self.token
+    pub fn token(&self) -> Secret {
+        // It is ASCII by its parser.
+        Secret::new(core::str::from_utf8(self.token).unwrap_or_default().to_owned())
     }
 
     /// Goes on with the answer of the user endpoint.
@@ -358,7 +349,7 @@ impl<'a> NeedUser<'a> {
         let policy = Arc::clone(&self.matter.policy);
         let body = answer.as_ref().ok().and_then(|answer| Json::parse(&answer.body));
         let member = |name: &str| body.as_ref().and_then(|body| body.get(name)).and_then(Json::as_str);
-        Step::Decided(match (answer.map(|answer| answer.status), &policy.supabase) {
+        Step::Decided(match (answer.as_ref().map(|answer| answer.status), &policy.supabase) {
             (Ok(200), Some(supabase)) if member("id") == Some(&self.claims.subject) => {
                 self.matter.admit(supabase, self.claims, now)
             }
