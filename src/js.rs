@@ -1,13 +1,9 @@
 //! The surface for JavaScript: the same judgement, on a `Request` of the Fetch standard.
 #![expect(unreachable_pub, reason = "what JavaScript reaches, Rust does not")]
 
-use std::{
-    cell::RefCell,
-    rc::Rc,
-    task::{Context, Poll, Waker},
-};
+use std::{cell::RefCell, rc::Rc};
 
-use js_sys::{Error, Object, Promise, futures::future_to_promise};
+use js_sys::{Error, Object, Promise};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
 use crate::{
@@ -16,6 +12,7 @@ use crate::{
     web::{
         self, crypto,
         project::{Project, Shelf},
+        promise::promise,
         request::Snapshot,
         respond,
     },
@@ -46,13 +43,7 @@ export interface Decision extends Identity {
 
 #[wasm_bindgen(module = "/src/web/platform.js")]
 extern "C" {
-    fn identity(
-        allowed: bool,
-        user_id: Option<&str>,
-        token_type: Option<&str>,
-        role: Option<&str>,
-        response: Option<web_sys::Response>,
-    ) -> JsValue;
+    fn identity(allowed: bool, known: &str, response: Option<web_sys::Response>) -> JsValue;
 
     #[wasm_bindgen(js_name = withHeaders)]
     fn with_headers(identity: JsValue, request: &web_sys::Request, dropped: &str, set: &str) -> JsValue;
@@ -105,7 +96,7 @@ impl Inner {
         let snapshot = Snapshot::of(request);
         let Some(facts) = snapshot.facts() else {
             let answer = Answer::refusal(Reason::MalformedRequest);
-            let refusal = identity(false, None, None, None, Some(respond::answer(&answer, "")));
+            let refusal = identity(false, "", Some(respond::answer(&answer, "")));
             return with_headers(refusal, request, "", "");
         };
         let verdict = self.judge(&facts).await;
@@ -149,20 +140,11 @@ fn told(verdict: &Verdict, answer: Option<&Answer>, method: &str) -> JsValue {
         Verdict::Pass(pass) => pass.identity.as_ref(),
         Verdict::Refuse(_) => None,
     };
-    let user_id = known.map(|known| &*known.user_id);
-    let token_type = known.map(|known| known.token_type.as_str());
-    let role = known.and_then(|known| known.role.as_deref());
+    let known = known.map_or(String::new(), |known| {
+        web::lines([&*known.user_id, known.token_type.as_str(), known.role.as_deref().unwrap_or_default()].into_iter())
+    });
     let response = answer.map(|answer| respond::answer(answer, method));
-    identity(matches!(verdict, Verdict::Pass(_)), user_id, token_type, role, response)
-}
-
-/// What a judgement comes to. Most are over at once, and need no turn of the event loop.
-fn promise(judgement: impl Future<Output = JsValue> + 'static) -> Promise {
-    let mut judgement = Box::pin(judgement);
-    match judgement.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(decision) => Promise::resolve(&decision),
-        Poll::Pending => future_to_promise(async move { Ok(judgement.await) }),
-    }
+    identity(matches!(verdict, Verdict::Pass(_)), &known, response)
 }
 
 impl Effects for Inner {

@@ -97,7 +97,7 @@ impl<'a> Untrusted<'a> {
     /// When it is no JWT, or one that two parsers could read differently, or of an algorithm that is not served, or when
     /// its claims are not acceptable at this time.
     pub(crate) fn read(token: &'a [u8], expected: &Expected, now: UnixTime) -> Result<(Self, Claims), Reason> {
-        let (header, claims, message, signature) = split(token).ok_or(Reason::MalformedToken)?;
+        let Segments { header, claims, message, signature } = split(token).ok_or(Reason::MalformedToken)?;
         let claims = Json::parse(&claims).filter(|claims| matches!(claims, Json::Object(_))).ok_or(Reason::MalformedToken)?;
         let (algorithm, key_id) = read_header(&header)?;
         let claims = Claims::of(&claims, expected, now).ok_or(Reason::UnacceptableClaims)?;
@@ -118,7 +118,14 @@ impl<'a> Untrusted<'a> {
 }
 
 /// The three segments of a token, decoded, and what its signature is over.
-fn split(token: &[u8]) -> Option<(Vec<u8>, Vec<u8>, &[u8], Vec<u8>)> {
+struct Segments<'a> {
+    header: Vec<u8>,
+    claims: Vec<u8>,
+    message: &'a [u8],
+    signature: Vec<u8>,
+}
+
+fn split(token: &[u8]) -> Option<Segments<'_>> {
     if token.len() > MAX_TOKEN {
         return None;
     }
@@ -130,7 +137,7 @@ fn split(token: &[u8]) -> Option<(Vec<u8>, Vec<u8>, &[u8], Vec<u8>)> {
     let message = token.get(..header.len() + 1 + claims.len())?;
     // Canonical only: without padding, and with no bits left over.
     let decode = |segment| BASE64_URL_SAFE_NO_PAD.decode(segment).ok();
-    Some((decode(header)?, decode(claims)?, message, decode(signature)?))
+    Some(Segments { header: decode(header)?, claims: decode(claims)?, message, signature: decode(signature)? })
 }
 
 /// What a header says of the signature: its algorithm, and the key that it means.
@@ -170,7 +177,7 @@ fn text<'a>(value: &'a Json<'_>) -> Option<&'a str> {
 mod tests {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-    use super::{Untrusted, looks_like_jwt, read_header, split};
+    use super::{Segments, Untrusted, looks_like_jwt, read_header, split};
     use crate::{keys::Algorithm, verdict::Reason};
     use alloc::format;
 
@@ -184,7 +191,7 @@ mod tests {
 
     /// Whatever it claims.
     fn read(token: &str) -> Result<Untrusted<'_>, Reason> {
-        let (header, _, message, signature) = split(token.as_bytes()).ok_or(Reason::MalformedToken)?;
+        let Segments { header, message, signature, .. } = split(token.as_bytes()).ok_or(Reason::MalformedToken)?;
         let (algorithm, key_id) = read_header(&header)?;
         Ok(Untrusted { algorithm, key_id, message, signature })
     }

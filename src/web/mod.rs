@@ -5,6 +5,7 @@
 
 pub(crate) mod crypto;
 pub(crate) mod project;
+pub(crate) mod promise;
 pub(crate) mod request;
 pub(crate) mod respond;
 

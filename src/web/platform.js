@@ -45,13 +45,12 @@ export function respond(status, headers, body) {
 /**
  * What an embedder is told of a token.
  * @param {boolean} allowed
- * @param {string | undefined} userId
- * @param {string | undefined} tokenType
- * @param {string | undefined} role
+ * @param {string} known user id, token type and role, a line each, or nothing
  * @param {Response | undefined} response
  */
-export function identity(allowed, userId, tokenType, role, response) {
-  return { allowed, userId: userId ?? null, tokenType: tokenType ?? null, role: role ?? null, response: response ?? null };
+export function identity(allowed, known, response) {
+  const [userId, tokenType, role] = known.split("\n");
+  return { allowed, userId: userId || null, tokenType: tokenType ?? null, role: role || null, response: response ?? null };
 }
 
 /**

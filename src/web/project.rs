@@ -6,10 +6,10 @@ use std::{
     rc::Rc,
 };
 
-use js_sys::{Array, Promise, Uint8Array, futures::future_to_promise};
+use js_sys::{Array, Promise, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 
-use super::{lines, now, resolved, warn};
+use super::{lines, now, promise::promise, resolved, warn};
 use crate::{
     FAILURE_COOLDOWN, FetchedKeys, Jwks, MAX_JWKS, Project as Settings, Secret, USABLE_FOR, Unavailable, UnixTime, UserAnswer,
     WantedKeys, lifetime, max_age,
@@ -85,7 +85,7 @@ impl Project {
                 }
             } else if !self.failed_at.get().is_some_and(|at| is_within(at, FAILURE_COOLDOWN)) {
                 self.under_way.set(Some(now()));
-                let work = future_to_promise(Rc::clone(self).refresh(wanted, Rc::clone(&shelf)));
+                let work = promise(Rc::clone(self).refresh(wanted, Rc::clone(&shelf)));
                 shelf.outlive(&work);
                 let _ = resolved(within(&work, self.timeout() as f64)).await;
             }
@@ -105,7 +105,7 @@ impl Project {
         self.under_way.get().is_some_and(|began| is_within(began, self.timeout()))
     }
 
-    async fn refresh(self: Rc<Self>, wanted: WantedKeys, shelf: Rc<impl Shelf>) -> Result<JsValue, JsValue> {
+    async fn refresh(self: Rc<Self>, wanted: WantedKeys, shelf: Rc<impl Shelf>) -> JsValue {
         let mut stand_in = None;
         let found = self.find(wanted, &*shelf, &mut stand_in).await;
         match found {
@@ -122,7 +122,7 @@ impl Project {
             }
         }
         self.under_way.set(None);
-        Ok(JsValue::UNDEFINED)
+        JsValue::UNDEFINED
     }
 
     async fn find(&self, wanted: WantedKeys, shelf: &impl Shelf, stand_in: &mut Option<Found>) -> Result<Found, String> {

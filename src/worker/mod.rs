@@ -8,12 +8,14 @@ mod store;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
-use worker::{Context, Env, console_error, console_log, console_warn, event};
+use js_sys::Promise;
+use wasm_bindgen::prelude::wasm_bindgen;
+use worker::{Context, Env, console_error, console_log, console_warn, worker_sys};
 
 use crate::{
     Action, Answer, Effects, FetchedKeys, Gate, Host, MISCONFIGURED, Outcome, Policy, ProxySettings, Reason, Secret, Settings,
     SettingsErrors, SignatureCheck, Tokens, Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
-    web::{self, crypto, project::Project, request::Snapshot, respond},
+    web::{self, crypto, project::Project, promise::promise, request::Snapshot, respond},
 };
 use shelf::EdgeShelf;
 
@@ -31,14 +33,20 @@ thread_local! {
     static LOADED: RefCell<Option<Result<Rc<Loaded>, SettingsErrors>>> = const { RefCell::new(None) };
 }
 
-#[event(fetch)]
-async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
+/// What `entry.js` calls for each request.
+#[wasm_bindgen]
+#[expect(unreachable_pub, reason = "what JavaScript reaches, Rust does not")]
+pub fn fetch(incoming: web_sys::Request, env: Env, context: worker_sys::Context) -> Promise {
+    promise(async move { handle(&incoming, env, Context::new(context)).await.into() })
+}
+
+async fn handle(incoming: &web_sys::Request, env: Env, context: Context) -> web_sys::Response {
     let Ok(loaded) = load(&env) else {
-        return Ok(respond::answer(&MISCONFIGURED, ""));
+        return respond::answer(&MISCONFIGURED, "");
     };
-    let snapshot = Snapshot::of(&incoming);
+    let snapshot = Snapshot::of(incoming);
     let Some(facts) = snapshot.facts() else {
-        return Ok(respond::answer(&Answer::refusal(Reason::MalformedRequest), ""));
+        return respond::answer(&Answer::refusal(Reason::MalformedRequest), "");
     };
 
     let host = EdgeHost { loaded: &loaded, shelf: Rc::new(EdgeShelf { env, context }) };
@@ -56,10 +64,10 @@ async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> worker
     if let Verdict::Refuse(reason) = &verdict {
         log_refusal(&loaded, *reason, facts.method(), facts.path());
     }
-    Ok(match Action::of(&verdict, &loaded.policy, &facts, web::now()) {
+    match Action::of(&verdict, &loaded.policy, &facts, web::now()) {
         Action::Respond(answer) => respond::answer(&answer, facts.method()),
-        Action::Forward(forward) => fetch::upstream(&incoming, &snapshot, &facts, &forward, &loaded.proxy).await,
-    })
+        Action::Forward(forward) => fetch::upstream(incoming, &snapshot, &facts, &forward, &loaded.proxy).await,
+    }
 }
 
 fn load(env: &Env) -> Result<Rc<Loaded>, ()> {
