@@ -311,6 +311,47 @@ mod signatures {
     }
 }
 
+mod forgeries {
+    use super::*;
+
+    #[test]
+    fn one_that_comes_again_is_refused_without_another_look_at_its_signature() {
+        let mut gateway = Gateway::new(&[("AUTH_CACHE_TTL", "30")]);
+        let forged = Token::by(2).named("key-1").text();
+        for _ in 0..10 {
+            assert_eq!(gateway.ask(&forged), Refused(Reason::BadSignature));
+        }
+        assert_eq!(gateway.checks(), 1);
+        assert_eq!(gateway.at(30 * SECOND).ask(&forged), Refused(Reason::BadSignature));
+        assert_eq!(gateway.checks(), 2);
+        assert_eq!(gateway.at(31 * SECOND).ask(&Token::by(2).named("key-1").text()), Refused(Reason::BadSignature));
+        assert_eq!(gateway.checks(), 3, "another token");
+    }
+
+    #[test]
+    fn a_flood_of_them_makes_no_user_be_forgotten() {
+        let mut gateway = Gateway::new(&[("AUTH_CACHE_TTL", "30"), ("AUTH_CACHE_MAX", "2")]);
+        let user = token(1);
+        assert_eq!(gateway.ask(&user), Passes);
+        for _ in 0..1000 {
+            assert_eq!(gateway.ask(&Token::by(2).named("key-1").text()), Refused(Reason::BadSignature));
+        }
+        let checks = gateway.checks();
+        assert_eq!(gateway.ask(&user), Passes);
+        assert_eq!(gateway.checks(), checks);
+    }
+
+    #[test]
+    fn what_is_none_of_one_key_may_be_good_by_the_next() {
+        let mut gateway = Gateway::new(&[("AUTH_CACHE_TTL", "3600")]);
+        let mut early = Token::by(2);
+        early.header = json!({ "alg": "ES256" });
+        assert_eq!(gateway.ask(&early.text()), Refused(Reason::BadSignature));
+        gateway.world.list(&[2]);
+        assert_eq!(gateway.at(MAX_AGE).ask(&early.text()), Passes);
+    }
+}
+
 mod cooldown {
     use super::*;
 

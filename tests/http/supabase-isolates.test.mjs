@@ -171,6 +171,30 @@ for (const [place, put] of Object.entries(places)) {
   });
 }
 
+describe("edge: a cold isolate in an outage", () => {
+  const known = (host, supabase, age) => places.KV(host, supabase, record({ age, document: setOf(ES256) }));
+  test("goes on for an hour with what others knew, and says so", async () => {
+    await withSupabase(async (supabase) => {
+      supabase.jwks.mode = "500";
+      await withIsolate(supabase, { seed: (host) => known(host, supabase, HOUR + 500_000) }, async ({ host, status }) => {
+        for (let time = 1; time <= 3; time += 1) assert.equal(await status(ES256), 200);
+        assert.equal(await status(EVIL), 503);
+        assert.equal(supabase.jwks.calls, 1, "one try, and none within its cooldown");
+        assert.match(host.log(), /keys past their age/);
+      });
+    });
+  });
+
+  test("and no longer", async () => {
+    await withSupabase(async (supabase) => {
+      supabase.jwks.mode = "500";
+      await withIsolate(supabase, { seed: (host) => known(host, supabase, HOUR + 600_001) }, async ({ status }) => {
+        assert.equal(await status(ES256), 503);
+      });
+    });
+  });
+});
+
 describe("edge: KV", () => {
   for (const [title, bindings] of [
     // A service has methods of any name, and all of them fail.

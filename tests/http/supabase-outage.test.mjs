@@ -125,8 +125,15 @@ for (const name of HOSTS) {
           await accepts(gateway, ES256);
           return gateway.supabase.jwks.calls > before;
         });
-        const statuses = await inParallel(Array.from({ length: 20 }), 10, async () => gateway.status(await token(gateway), PROMPT));
+        let waited = 0;
+        const statuses = await inParallel(Array.from({ length: 20 }), 10, async () => {
+          const began = Date.now();
+          const status = await gateway.status(await token(gateway), PROMPT);
+          if (Date.now() - began > 500) waited += 1;
+          return status;
+        });
         assert.deepEqual(tally(statuses), { 200: 20 });
+        assert.ok(waited <= 1, `${waited} waited for a fetch that another had under way`);
       });
     });
 
