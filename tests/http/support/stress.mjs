@@ -5,6 +5,7 @@ import http from "node:http";
 
 import { AUTHORIZATION } from "./hosts.mjs";
 import { exchange } from "./raw.mjs";
+import { stopper } from "./stop.mjs";
 
 const LINES = { sized: 1, chunked: 50, big: 20_000, early: 2, posted: 3 };
 
@@ -28,11 +29,7 @@ export async function startEcho() {
   await once(server, "listening");
   return {
     url: `http://127.0.0.1:${server.address().port}`,
-    async stop() {
-      server.closeAllConnections();
-      server.close();
-      await once(server, "close");
-    },
+    stop: stopper(server),
   };
 }
 

@@ -3,6 +3,8 @@ import { EventEmitter, once } from "node:events";
 import http from "node:http";
 import { createLocalJWKSet, decodeProtectedHeader, jwtVerify } from "jose";
 
+import { stopper } from "./stop.mjs";
+
 export const API_KEY = "sb_publishable_test-0123456789-abcdefgh";
 
 const JWKS_PATH = "/auth/v1/.well-known/jwks.json";
@@ -167,6 +169,7 @@ export async function startSupabase({ keys = [], secret, apiKeys = [API_KEY] } =
     events.emit(which, entry);
   });
 
+  const down = stopper(server);
   const listen = async (port) => {
     server.listen(port, "127.0.0.1");
     await once(server, "listening");
@@ -209,16 +212,11 @@ export async function startSupabase({ keys = [], secret, apiKeys = [API_KEY] } =
     /** Resolves when an endpoint is asked next. */
     asked: (which) => once(events, which),
     /** Nobody listens any more, until `up`. */
-    async down() {
-      const closed = once(server, "close");
-      server.close();
-      server.closeAllConnections();
-      await closed;
-    },
+    down,
     up: () => listen(port),
     async stop() {
       if (!server.listening) return;
-      await this.down();
+      await down();
     },
   };
 }

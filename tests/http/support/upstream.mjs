@@ -5,6 +5,8 @@ import http from "node:http";
 import { gzipSync } from "node:zlib";
 import { WebSocketServer } from "ws";
 
+import { stopper } from "./stop.mjs";
+
 const json = (response, status, value) => {
   const body = Buffer.from(JSON.stringify(value));
   response.writeHead(status, { "content-type": "application/json", "content-length": body.length }).end(body);
@@ -192,12 +194,7 @@ export async function startUpstream() {
       for (const answer of held) answer();
       held.clear();
     },
-    async stop() {
-      for (const client of sockets.clients) client.terminate();
-      server.closeAllConnections();
-      server.close();
-      await once(server, "close");
-    },
+    stop: stopper(server),
   };
 }
 
