@@ -1,24 +1,15 @@
-//! The command line: flags and environment variables become settings, settings become a running server.
+//! The command line: flags and environment variables become settings, and a subcommand does something with them.
 
-use std::{
-    collections::BTreeMap,
-    env,
-    io::{self, IsTerminal},
-    path::PathBuf,
-    process::ExitCode,
-};
+mod serve;
+
+use std::{collections::BTreeMap, env, path::PathBuf, process::ExitCode};
 
 use clap::{Arg, ArgMatches, Command};
-use nodetool_edge_auth::{Gate, Host, Provider, SETTINGS, Settings, SettingsErrors, Tokens};
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::fmt::time::SystemTime;
+use nodetool_edge_auth::{Host, SETTINGS, Settings, SettingsErrors};
 
 use crate::{
-    banner::Banner,
-    gateway::Gateway,
-    project::{self, Project},
-    server,
-    store::{self, Found, StoreError, TokenSource},
+    project, server,
+    store::{self, StoreError},
 };
 
 /// Wrong settings: `EX_CONFIG` of sysexits.h. Any other failure to start ends with 1.
@@ -35,7 +26,7 @@ pub fn main() -> ExitCode {
         }
     };
     let arguments = matches.subcommand_matches("serve").unwrap_or(&matches);
-    match serve(arguments) {
+    match Given::by(arguments).and_then(serve::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Settings(errors)) => {
             eprintln!("nodetool-auth cannot start, because of its settings:\n{errors}");
@@ -62,40 +53,21 @@ enum Failure {
     Server(#[from] server::StartError),
 }
 
-fn serve(arguments: &ArgMatches) -> Result<(), Failure> {
-    let values = given(arguments);
-    let settings = Settings::parse(Host::Native, |name| values.get(name).cloned())?;
-    log_to_stderr(&settings);
-    for warning in &settings.warnings {
-        tracing::warn!("{warning}");
+/// What the settings say, and where the deployment file is.
+struct Given {
+    settings: Settings,
+    values: BTreeMap<&'static str, String>,
+}
+
+impl Given {
+    fn by(arguments: &ArgMatches) -> Result<Self, Failure> {
+        let values = given(arguments);
+        Ok(Self { settings: Settings::parse(Host::Native, |name| values.get(name).cloned())?, values })
     }
 
-    let found = match (&settings.token, settings.policy.provider()) {
-        (Some(token), _) => Some(Found::in_environment(token.clone())),
-        // Nobody will ever be asked for a token.
-        (None, Provider::None) => None,
-        (None, _) => Some(store::find_or_generate(&config_path(&values)?)?),
-    };
-    let tokens = found.as_ref().map_or(Ok(Tokens::default()), tokens)?;
-    let listening = server::listen(settings.listen)?;
-    let banner = Banner { policy: &settings.policy, found: found.as_ref(), shows_token: found.as_ref().is_some_and(shows_token) };
-    // Nobody to read it is no reason not to serve.
-    let _ = banner.print(&mut io::stdout().lock());
-
-    let project = settings.project.as_ref().map(Project::new).transpose()?;
-    let gateway = Gateway::new(Gate::with_tokens(settings.policy, tokens), settings.proxy, project);
-    Ok(server::run(listening, gateway)?)
-}
-
-fn tokens(found: &Found) -> Result<Tokens, Failure> {
-    let single = found.token.as_ref().map(|token| Tokens::single(token.reveal())).transpose();
-    let single = single.map_err(|error| Failure::Token(format!("worker_auth_token in {}: {error}", found.source)))?;
-    Ok(single.unwrap_or_default().and(found.accepted.clone()))
-}
-
-/// The full token is shown to a person, or once when it was made, and never goes into a log at every start.
-fn shows_token(found: &Found) -> bool {
-    matches!(found.source, TokenSource::Generated(_)) || io::stdout().is_terminal()
+    fn config_path(&self) -> Result<PathBuf, StoreError> {
+        config_path(&self.values)
+    }
 }
 
 fn config_path(values: &BTreeMap<&'static str, String>) -> Result<PathBuf, StoreError> {
@@ -137,16 +109,6 @@ fn flags() -> impl Iterator<Item = Arg> {
         let flag = Arg::new(setting.name).long(long).value_name(setting.values).help(setting.help).allow_hyphen_values(false);
         if setting.name == "AUTH_LISTEN" { flag.visible_alias("listen") } else { flag }
     })
-}
-
-fn log_to_stderr(settings: &Settings) {
-    let level = settings.log_level.parse().unwrap_or(LevelFilter::INFO);
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_timer(SystemTime).with_target(false);
-    if settings.logs_json {
-        log.json().flatten_event(true).init();
-    } else {
-        log.with_ansi(io::stderr().is_terminal()).init();
-    }
 }
 
 #[cfg(test)]

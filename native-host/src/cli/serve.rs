@@ -1,0 +1,62 @@
+//! `nodetool-auth serve`: settings become a running server.
+
+use std::io::{self, IsTerminal};
+
+use nodetool_edge_auth::{Gate, Provider, Settings, Tokens};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::time::SystemTime;
+
+use super::{Failure, Given};
+use crate::{
+    banner::Banner,
+    gateway::Gateway,
+    project::Project,
+    server,
+    store::{self, Found, TokenSource},
+};
+
+pub(super) fn run(given: Given) -> Result<(), Failure> {
+    let config_path = given.config_path();
+    let settings = given.settings;
+    log_to_stderr(&settings);
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+
+    let found = match (&settings.token, settings.policy.provider()) {
+        (Some(token), _) => Some(Found::in_environment(token.clone())),
+        // Nobody will ever be asked for a token.
+        (None, Provider::None) => None,
+        (None, _) => Some(store::find_or_generate(&config_path?)?),
+    };
+    let tokens = found.as_ref().map_or(Ok(Tokens::default()), tokens)?;
+    let listening = server::listen(settings.listen)?;
+    let banner = Banner { policy: &settings.policy, found: found.as_ref(), shows_token: found.as_ref().is_some_and(shows_token) };
+    // Nobody to read it is no reason not to serve.
+    let _ = banner.print(&mut io::stdout().lock());
+
+    let project = settings.project.as_ref().map(Project::new).transpose()?;
+    let gateway = Gateway::new(Gate::with_tokens(settings.policy, tokens), settings.proxy, project);
+    Ok(server::run(listening, gateway)?)
+}
+
+fn tokens(found: &Found) -> Result<Tokens, Failure> {
+    let single = found.token.as_ref().map(|token| Tokens::single(token.reveal())).transpose();
+    let single = single.map_err(|error| Failure::Token(format!("worker_auth_token in {}: {error}", found.source)))?;
+    Ok(single.unwrap_or_default().and(found.accepted.clone()))
+}
+
+/// The full token is shown to a person, or once when it was made, and never goes into a log at every start.
+fn shows_token(found: &Found) -> bool {
+    matches!(found.source, TokenSource::Generated(_)) || io::stdout().is_terminal()
+}
+
+fn log_to_stderr(settings: &Settings) {
+    let level = settings.log_level.parse().unwrap_or(LevelFilter::INFO);
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_timer(SystemTime).with_target(false);
+    if settings.logs_json {
+        log.json().flatten_event(true).init();
+    } else {
+        log.with_ansi(io::stderr().is_terminal()).init();
+    }
+}
