@@ -43,8 +43,8 @@ pub(crate) struct Remembered {
 
 impl Gate {
     /// A gate that accepts these tokens, and asks for no others.
-    pub fn with_tokens(policy: Policy, tokens: Tokens) -> Self {
-        Self::new(policy, Source::Fixed(Arc::new(tokens)))
+    pub fn with_tokens(policy: Policy, tokens: impl Into<Arc<Tokens>>) -> Self {
+        Self::new(policy, Source::Fixed(tokens.into()))
     }
 
     /// A gate whose tokens are kept in a store, which it asks for when a request needs them.
@@ -58,6 +58,11 @@ impl Gate {
         let capacity = supabase.filter(|supabase| supabase.cache_ttl > 0).map_or(0, |supabase| supabase.cache_max);
         let (users, forged) = (Cache::new(capacity), Cache::new(capacity.min(MAX_FORGED)));
         Self { policy: Arc::new(policy), tokens, keys, users, forged }
+    }
+
+    /// Accepts these tokens from the next request on, and asks for no others. The users that are known stay so.
+    pub fn replace_tokens(&mut self, tokens: impl Into<Arc<Tokens>>) {
+        self.tokens = Source::Fixed(tokens.into());
     }
 
     /// The rules of this gate.

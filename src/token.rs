@@ -16,7 +16,7 @@ use zeroize::Zeroize;
 use crate::{credential::is_token, time::UnixTime};
 
 /// Text that must not be printed. It shows itself masked, and is wiped when dropped.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
@@ -76,6 +76,13 @@ impl Digest {
     }
 }
 
+/// 64 hexadecimal digits, as `sha256` has them in a list of accepted tokens.
+impl fmt::Display for Digest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
 /// A token that cannot be used as a static token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenError {
@@ -117,10 +124,10 @@ impl fmt::Display for StoreError {
 impl core::error::Error for StoreError {}
 
 /// The static tokens that a gate accepts, as digests, each with an optional end.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokens(Vec<Accepted>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Accepted {
     digest: Digest,
     /// The last second at which the token passes.
@@ -184,6 +191,11 @@ impl Tokens {
     /// Whether no token at all is accepted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// How many there are, those past their end included.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Compares with every accepted token, so that the time tells nothing about which one came near.
@@ -295,6 +307,9 @@ mod tests {
         let token = generate_token([0xfb; 32]);
         assert_eq!(token.reveal(), "-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_s");
         assert_eq!(format!("{token:?}"), "Secret(***)");
+        let digest = Digest::of(b"old");
+        assert_eq!(digest.to_string(), "cba06b5736faf67e54b07b561eae94395e774c517a7d910a54369e1263ccfbd4");
+        assert_eq!(Digest::from_hex(&digest.to_string()), Some(digest));
         assert_eq!(mask_token(token.reveal()), "-_v7-_v7...7-_s");
         assert_eq!(mask_token("abcdefgh-------------wxyz"), "abcdefgh...wxyz");
         assert_eq!(mask_token("12345678901234567890123"), "***");
