@@ -1,6 +1,7 @@
 //! The command line: flags and environment variables become settings, and a subcommand does something with them.
 
 mod serve;
+mod token;
 
 use std::{collections::BTreeMap, env, path::PathBuf, process::ExitCode};
 
@@ -25,6 +26,9 @@ pub fn main() -> ExitCode {
             return if answer.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
+    if let Some(arguments) = matches.subcommand_matches("token") {
+        return token::main(arguments);
+    }
     let arguments = matches.subcommand_matches("serve").unwrap_or(&matches);
     match Given::by(arguments).and_then(serve::run) {
         Ok(()) => ExitCode::SUCCESS,
@@ -45,8 +49,6 @@ enum Failure {
     Settings(#[from] SettingsErrors),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("{0}")]
-    Token(String),
     #[error(transparent)]
     Project(#[from] project::Unusable),
     #[error(transparent)]
@@ -66,14 +68,7 @@ impl Given {
     }
 
     fn config_path(&self) -> Result<PathBuf, StoreError> {
-        config_path(&self.values)
-    }
-}
-
-fn config_path(values: &BTreeMap<&'static str, String>) -> Result<PathBuf, StoreError> {
-    match values.get("NODETOOL_CONFIG_PATH").map(|path| path.trim()).filter(|path| !path.is_empty()) {
-        Some(path) => Ok(PathBuf::from(path)),
-        None => store::deployment_path(),
+        store::config_path(|name| self.values.get(name).cloned())
     }
 }
 
@@ -99,6 +94,7 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .after_help("Each setting is also read from the environment variable of its name. Secrets are read from there only: a command line is visible to every user of a machine.\n\nExit status: 0 after a stop by signal, 78 if a setting is wrong, 1 if it could not start for another reason.")
         .subcommand(serve)
+        .subcommand(token::command())
         .args_conflicts_with_subcommands(true)
         .args(flags())
 }

@@ -21,4 +21,8 @@ mod upgrade;
 
 pub use cli::main;
 pub use crypto::verify_signature;
-pub use store::{DeploymentConfig, StoreError, TokenSource, deployment_path, generate_secure_token, load_deployment_config};
+pub use nodetool_edge_auth::mask_token;
+pub use store::{
+    CannotEdit, DeploymentConfig, StoreError, TokenSource, deployment_path, generate_secure_token, load_deployment_config,
+    save_deployment_config, token_source, worker_auth_token,
+};

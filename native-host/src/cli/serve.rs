@@ -29,7 +29,7 @@ pub(super) fn run(given: Given) -> Result<(), Failure> {
         (None, Provider::None) => None,
         (None, _) => Some(store::find_or_generate(&config_path?)?),
     };
-    let tokens = found.as_ref().map_or(Ok(Tokens::default()), tokens)?;
+    let tokens = found.as_ref().map_or(Ok(Tokens::default()), Found::tokens)?;
     let listening = server::listen(settings.listen)?;
     let banner = Banner { policy: &settings.policy, found: found.as_ref(), shows_token: found.as_ref().is_some_and(shows_token) };
     // Nobody to read it is no reason not to serve.
@@ -38,12 +38,6 @@ pub(super) fn run(given: Given) -> Result<(), Failure> {
     let project = settings.project.as_ref().map(Project::new).transpose()?;
     let gateway = Gateway::new(Gate::with_tokens(settings.policy, tokens), settings.proxy, project);
     Ok(server::run(listening, gateway)?)
-}
-
-fn tokens(found: &Found) -> Result<Tokens, Failure> {
-    let single = found.token.as_ref().map(|token| Tokens::single(token.reveal())).transpose();
-    let single = single.map_err(|error| Failure::Token(format!("worker_auth_token in {}: {error}", found.source)))?;
-    Ok(single.unwrap_or_default().and(found.accepted.clone()))
 }
 
 /// The full token is shown to a person, or once when it was made, and never goes into a log at every start.

@@ -1,31 +1,94 @@
 //! Where the token is kept natively: `deployment.yaml`, a file that others read and write too.
 
+mod file;
+mod yaml;
+
 use std::{
     env, fmt,
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
 
-use nodetool_edge_auth::{Secret, Tokens, generate_token};
-use saphyr::{MarkedYaml, ScalarStyle, YamlData, YamlLoader};
-use saphyr_parser::{Parser, ScanError};
-use tempfile::NamedTempFile;
+use nodetool_edge_auth::{Digest, Host, Secret, Settings, SettingsErrors, Tokens, UnixTime, generate_token};
 
-const KEY: &str = "worker_auth_token";
-const ACCEPTED: &str = "accepted_tokens";
+use file::Written;
+use yaml::{Content, Problem, Replaced};
 
-/// What is larger is not a page of settings.
-const MAX_SIZE: u64 = 1 << 20;
+/// How often a file may change between the reading and the writing of it.
+const MAX_TRIES: usize = 5;
 
-/// A deployment file, as far as it concerns authentication. The rest of it is kept as it stands.
-#[derive(Clone, Debug, Default)]
+/// A deployment file: what it says about authentication, and the rest of it as it stands.
+#[derive(Clone, Default)]
 pub struct DeploymentConfig {
-    text: String,
+    text: Secret,
+    content: Content,
+}
+
+/// Nothing of the file is shown, since all of it may be secret.
+impl fmt::Debug for DeploymentConfig {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("DeploymentConfig").field("token", &self.token()).finish_non_exhaustive()
+    }
+}
+
+impl DeploymentConfig {
     /// The value of `worker_auth_token`, as it is written: what YAML would take for a number is a token all the same.
-    pub token: Option<Secret>,
+    pub const fn token(&self) -> Option<&Secret> {
+        self.content.token.as_ref()
+    }
+
     /// The list under `accepted_tokens`.
-    pub accepted: Tokens,
+    pub const fn accepted(&self) -> &Tokens {
+        &self.content.accepted
+    }
+
+    /// The same file with this token in it, and not a byte of the rest changed.
+    ///
+    /// # Errors
+    /// When it is written in a way that leaves no place for it.
+    pub fn with_token(&self, token: &Secret) -> Result<Self, CannotEdit> {
+        yaml::with_token(self.text.reveal(), token).and_then(Self::parsed).ok_or(CannotEdit)
+    }
+
+    /// The same file with this token in it, the old one accepted as long as `overlap` says in seconds, and without the
+    /// entries of earlier rotations that have come to their end.
+    fn rotated(&self, token: &Secret, overlap: u64, now: UnixTime) -> Result<(Self, Option<Previous>), CannotEdit> {
+        let now = now.as_secs();
+        let old = self.token().map(|old| Digest::of(old.reveal().as_bytes()).to_string());
+        let not_after = now.saturating_add(overlap);
+        let kept = old.clone().filter(|_| overlap > 0).map(|sha256| Replaced { sha256, at: now, not_after });
+        let changed = yaml::rotated(self.text.reveal(), token, kept.as_ref(), now).and_then(Self::parsed).ok_or(CannotEdit)?;
+        Ok((changed, old.map(|sha256| Previous { sha256, not_after })))
+    }
+
+    fn parsed(text: String) -> Option<Self> {
+        let content = yaml::parse(&text).ok()?;
+        Some(Self { text: Secret::new(text), content })
+    }
+
+    fn has_tokens(&self) -> bool {
+        self.token().is_some() || !self.accepted().is_empty()
+    }
+}
+
+/// A deployment file is written in a way that leaves no place for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a token cannot be added to it; write the line `worker_auth_token: TOKEN` into it yourself, or set WORKER_AUTH_TOKEN")]
+pub struct CannotEdit;
+
+/// The token that a rotation replaced.
+#[derive(Clone, Debug)]
+pub(crate) struct Previous {
+    pub(crate) sha256: String,
+    /// The last second at which it passes.
+    pub(crate) not_after: u64,
+}
+
+/// What a rotation did.
+#[derive(Clone, Debug)]
+pub(crate) struct Rotated {
+    pub(crate) token: Secret,
+    pub(crate) previous: Option<Previous>,
 }
 
 /// Where a token came from.
@@ -49,7 +112,7 @@ impl fmt::Display for TokenSource {
     }
 }
 
-/// The tokens that a gateway starts with.
+/// The tokens of a gateway, and where they came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) token: Option<Secret>,
@@ -63,7 +126,22 @@ impl Found {
     }
 
     fn in_file(config: DeploymentConfig, source: TokenSource) -> Self {
-        Self { token: config.token, accepted: config.accepted, source }
+        Self { token: config.content.token, accepted: config.content.accepted, source }
+    }
+
+    /// All of them.
+    pub(crate) fn tokens(&self) -> Result<Tokens, StoreError> {
+        let single = self.token.as_ref().map(|token| Tokens::single(token.reveal())).transpose();
+        let single = single.map_err(|error| StoreError::Token { place: self.source.to_string(), problem: error.to_string() })?;
+        Ok(single.unwrap_or_default().and(self.accepted.clone()))
+    }
+
+    /// The deployment file, if they are in one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match &self.source {
+            TokenSource::Environment => None,
+            TokenSource::File(path) | TokenSource::Generated(path) => Some(path),
+        }
     }
 }
 
@@ -103,13 +181,24 @@ pub enum StoreError {
         problem: String,
     },
     /// It cannot be written.
-    #[error("cannot save a token to {path}: {error}; make the folder writable, or set WORKER_AUTH_TOKEN", path = path.display())]
+    #[error("cannot save a token to {path}: {error}; {remedy}, or set WORKER_AUTH_TOKEN", path = path.display(), remedy = remedy(error))]
     Write {
         /// The file.
         path: PathBuf,
         /// Why.
         error: io::Error,
     },
+    /// A token that no request can carry.
+    #[error("worker_auth_token in {place}: {problem}")]
+    Token {
+        /// Where it is.
+        place: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The settings that name a token are wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsErrors),
     /// The system's random source failed.
     #[error("the system has no random bytes for a token: {0}")]
     Random(getrandom::Error),
@@ -128,19 +217,74 @@ pub fn deployment_path() -> Result<PathBuf, StoreError> {
     Ok(folder.ok_or(StoreError::NoHome)?.join("nodetool").join("deployment.yaml"))
 }
 
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => "free some space",
+        _ => "make the folder writable",
+    }
+}
+
 /// Reads a deployment file; one that does not exist is empty.
 ///
 /// # Errors
 /// When it cannot be read, or is not a mapping of settings.
 pub fn load_deployment_config(path: &Path) -> Result<DeploymentConfig, StoreError> {
-    match read(path) {
-        Ok(text) => parse(path, text),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(DeploymentConfig::default()),
-        Err(error) => Err(StoreError::Read { path: path.to_owned(), error }),
+    let text = file::read(path).map_err(|error| StoreError::Read { path: path.to_owned(), error })?;
+    let content = yaml::parse(&text).map_err(|problem| match problem {
+        Problem::Yaml { line, column, problem } => StoreError::Yaml { path: path.to_owned(), line, column, problem },
+        Problem::Content(problem) => StoreError::Content { path: path.to_owned(), problem },
+    })?;
+    Ok(DeploymentConfig { text: Secret::new(text), content })
+}
+
+/// Writes a deployment file: byte for byte what was loaded, but for the token if [`DeploymentConfig::with_token`] set one.
+/// Its folder is made if it is not there.
+///
+/// # Errors
+/// When it cannot be written, or when what is there now is no deployment file, which is never overwritten.
+pub fn save_deployment_config(path: &Path, config: &DeploymentConfig) -> Result<(), StoreError> {
+    update(path, |_| Ok(Some(config.clone()))).map(drop)
+}
+
+/// The token by the rules of the gateway: `WORKER_AUTH_TOKEN` or `SERVER_AUTH_TOKEN`, which `get` knows the values of; else
+/// the one in the deployment file, which `NODETOOL_CONFIG_PATH` may name; else a new one, which is saved there.
+/// Nothing if the file holds only hashes of tokens.
+///
+/// # Errors
+/// When a setting is wrong, or the file cannot be used or written.
+pub fn worker_auth_token(get: impl Fn(&str) -> Option<String>) -> Result<Option<Secret>, StoreError> {
+    match token_in_environment(&get)? {
+        Some(token) => Ok(Some(token)),
+        None => Ok(find_or_generate(&config_path(get)?)?.token),
     }
 }
 
-/// A new token of 256 random bits, 43 characters.
+/// Where [`worker_auth_token`] takes the token from. Nothing is written: [`TokenSource::Generated`] is where one would be.
+///
+/// # Errors
+/// When a setting is wrong, or the file cannot be used.
+pub fn token_source(get: impl Fn(&str) -> Option<String>) -> Result<TokenSource, StoreError> {
+    if token_in_environment(&get)?.is_some() {
+        return Ok(TokenSource::Environment);
+    }
+    let path = config_path(get)?;
+    let has_tokens = load_deployment_config(&path)?.has_tokens();
+    Ok(if has_tokens { TokenSource::File(path) } else { TokenSource::Generated(path) })
+}
+
+/// The token that the settings hold, whatever else is wrong with them.
+pub(crate) fn token_in_environment(get: impl Fn(&str) -> Option<String>) -> Result<Option<Secret>, StoreError> {
+    let names_token = |name: &&str| ["WORKER_AUTH_TOKEN", "SERVER_AUTH_TOKEN"].contains(name);
+    Ok(Settings::parse(Host::Native, |name| Some(name).filter(names_token).and_then(&get))?.token)
+}
+
+/// The deployment file that the settings name, else the one of this user.
+pub(crate) fn config_path(get: impl Fn(&str) -> Option<String>) -> Result<PathBuf, StoreError> {
+    let named = get("NODETOOL_CONFIG_PATH").map(|path| path.trim().to_owned()).filter(|path| !path.is_empty());
+    named.map_or_else(deployment_path, |path| Ok(PathBuf::from(path)))
+}
+
+/// A new token of 256 random bits, 43 characters. Nothing, from YAML to a command line, reads it as anything but a text.
 ///
 /// # Errors
 /// When the system's random source fails.
@@ -149,8 +293,7 @@ pub fn generate_secure_token() -> Result<Secret, StoreError> {
         let mut entropy = [0; 32];
         getrandom::fill(&mut entropy).map_err(StoreError::Random)?;
         let token = generate_token(entropy);
-        // A leading hyphen would make an option of it on a command line.
-        if !token.reveal().starts_with('-') {
+        if yaml::is_plain_text(token.reveal()) {
             return Ok(token);
         }
     }
@@ -164,185 +307,68 @@ pub(crate) fn find_or_generate(path: &Path) -> Result<Found, StoreError> {
         warn_of_loose_permissions(path);
         return Ok(Found::in_file(config, TokenSource::File(path.to_owned())));
     }
-    let cannot_write = |error| StoreError::Write { path: path.to_owned(), error };
-    // Through a link the file behind it is meant. The new file goes beside that one.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    create_private_folder(folder).map_err(cannot_write)?;
-    let _lock = lock(&target).map_err(cannot_write)?;
-
-    // Another process may have been faster.
-    let config = load_deployment_config(&target)?;
-    if config.has_tokens() {
-        return Ok(Found::in_file(config, TokenSource::File(path.to_owned())));
-    }
-    let saved = with_token(path, &config, &generate_secure_token()?)?;
-    replace(&target, folder, &saved.text).map_err(cannot_write)?;
-    Ok(Found::in_file(saved, TokenSource::Generated(path.to_owned())))
-}
-
-impl DeploymentConfig {
-    fn has_tokens(&self) -> bool {
-        self.token.is_some() || !self.accepted.is_empty()
-    }
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    if fs::metadata(path)?.len() > MAX_SIZE {
-        return Err(io::Error::other("it is larger than 1 MiB"));
-    }
-    fs::read_to_string(path)
-}
-
-fn parse(path: &Path, text: String) -> Result<DeploymentConfig, StoreError> {
-    let (token, accepted) = tokens(path, &text)?;
-    Ok(DeploymentConfig { text, token, accepted })
-}
-
-fn tokens(path: &Path, text: &str) -> Result<(Option<Secret>, Tokens), StoreError> {
-    let wrong = |problem: &str| StoreError::Content { path: path.to_owned(), problem: problem.to_owned() };
-    let documents = documents(text).map_err(|error| {
-        let marker = error.marker();
-        StoreError::Yaml {
-            path: path.to_owned(),
-            line: marker.line(),
-            column: marker.col() + 1,
-            problem: error.info().to_owned(),
-        }
+    let token = generate_secure_token()?;
+    let saved = update(path, |config| {
+        // Another process may have been faster.
+        if config.has_tokens() { Ok(None) } else { edited(path, config.with_token(&token)).map(Some) }
     })?;
-    let (token, accepted) = match documents.as_slice() {
-        [] => (None, Tokens::default()),
-        [root] if is_null(root) => (None, Tokens::default()),
-        [root] => match &root.data {
-            YamlData::Mapping(settings) => {
-                let value = |name: &str| settings.iter().find(|(key, _)| scalar(key) == Some(name)).map(|(_, value)| value);
-                let token = value(KEY).filter(|value| !is_null(value));
-                let token = token
-                    .map(|value| scalar(value).ok_or_else(|| wrong("worker_auth_token is not a single value")))
-                    .transpose()?;
-                let accepted = value(ACCEPTED)
-                    .filter(|value| !is_null(value))
-                    .map(|value| accepted(value).map_err(|problem| wrong(&problem)));
-                (token.map(|token| Secret::new(token.trim().to_owned())), accepted.transpose()?.unwrap_or_default())
-            }
-            _ => return Err(wrong("not a mapping of settings (`name: value`)")),
-        },
-        _ => return Err(wrong("holds several YAML documents")),
-    };
-    Ok((token.filter(|token| !token.reveal().is_empty()), accepted))
+    let is_ours = saved.token() == Some(&token);
+    let source = if is_ours { TokenSource::Generated } else { TokenSource::File };
+    Ok(Found::in_file(saved, source(path.to_owned())))
 }
 
-/// Scalars stay as they are written: no number, boolean or date is made of a token.
-fn documents(text: &str) -> Result<Vec<MarkedYaml<'_>>, ScanError> {
-    let mut loader = YamlLoader::default();
-    loader.early_parse(false);
-    Parser::new_from_str(text).load(&mut loader, true)?;
-    match loader.error() {
-        Some(error) => Err(error.clone()),
-        None => Ok(loader.into_documents()),
+/// The tokens that are in a deployment file now.
+pub(crate) fn find(path: &Path) -> Result<Found, StoreError> {
+    let config = load_deployment_config(path)?;
+    if !config.has_tokens() {
+        let problem = format!("there is no {} in it", yaml::KEY);
+        return Err(StoreError::Content { path: path.to_owned(), problem });
     }
+    Ok(Found::in_file(config, TokenSource::File(path.to_owned())))
 }
 
-fn scalar<'a>(node: &'a MarkedYaml<'_>) -> Option<&'a str> {
-    match &node.data {
-        YamlData::Representation(text, ..) => Some(text),
-        _ => None,
-    }
+/// Puts a new token into a deployment file. The old one is accepted for `overlap` seconds more.
+pub(crate) fn rotate(path: &Path, overlap: u64, now: UnixTime) -> Result<Rotated, StoreError> {
+    let token = generate_secure_token()?;
+    let mut replaced = None;
+    update(path, |config| {
+        let (changed, previous) = edited(path, config.rotated(&token, overlap, now))?;
+        replaced = previous;
+        Ok(Some(changed))
+    })?;
+    Ok(Rotated { token, previous: replaced })
 }
 
-fn is_null(node: &MarkedYaml<'_>) -> bool {
-    matches!(&node.data, YamlData::Representation(text, ScalarStyle::Plain, _) if ["", "~", "null", "Null", "NULL"].contains(&&**text))
+fn edited<T>(path: &Path, result: Result<T, CannotEdit>) -> Result<T, StoreError> {
+    result.map_err(|error| StoreError::Content { path: path.to_owned(), problem: error.to_string() })
 }
 
-/// The list in the one form that the core reads.
-fn accepted(list: &MarkedYaml<'_>) -> Result<Tokens, String> {
-    let YamlData::Sequence(entries) = &list.data else { return Err("accepted_tokens is not a list".to_owned()) };
-    let entry = |entry: &MarkedYaml<'_>| {
-        let YamlData::Mapping(members) = &entry.data else { return None };
-        let member = |(name, value): (&MarkedYaml<'_>, &MarkedYaml<'_>)| {
-            let (name, value) = (scalar(name)?, scalar(value)?);
-            let number = (name == "not_after").then(|| value.parse::<u64>().ok()).flatten();
-            Some((name.to_owned(), number.map_or_else(|| value.into(), serde_json::Value::from)))
-        };
-        members.iter().map(member).collect::<Option<serde_json::Map<_, _>>>()
-    };
-    let entries: Option<Vec<_>> = entries.iter().map(entry).collect();
-    let entries = entries.ok_or("accepted_tokens is not a list of `name`, `sha256` and `not_after`")?;
-    Tokens::parse(&serde_json::json!({ "tokens": entries }).to_string()).map_err(|error| format!("accepted_tokens: {error}"))
-}
-
-/// The same file with a token in it, and not a byte of the rest changed.
-fn with_token(path: &Path, config: &DeploymentConfig, token: &Secret) -> Result<DeploymentConfig, StoreError> {
-    let cannot = |problem: &str| StoreError::Content {
-        path: path.to_owned(),
-        problem: format!("{problem}; write the line `worker_auth_token: TOKEN` into it yourself, or set WORKER_AUTH_TOKEN"),
-    };
-    let mut lines: Vec<String> = config.text.split_inclusive('\n').map(str::to_owned).collect();
-    // A key without a value gets one; otherwise the line goes to the end.
-    let blank = lines.iter_mut().find(|line| line.strip_prefix(KEY).is_some_and(|rest| rest.starts_with(':')));
-    if let Some(line) = blank {
-        *line = format!("{KEY}: {}\n", token.reveal());
-    } else {
-        if let Some(last) = lines.last_mut().filter(|last| !last.ends_with('\n')) {
-            last.push('\n');
+/// Writes what `edit` makes of a file, unless it makes nothing of it. Gives what the file holds in the end.
+fn update(
+    path: &Path,
+    mut edit: impl FnMut(&DeploymentConfig) -> Result<Option<DeploymentConfig>, StoreError>,
+) -> Result<DeploymentConfig, StoreError> {
+    let cannot_write = |error| StoreError::Write { path: path.to_owned(), error };
+    // Before anything is made beside it.
+    load_deployment_config(path)?;
+    let target = file::behind_links(path).map_err(cannot_write)?;
+    file::create_private_folder_of(&target).map_err(cannot_write)?;
+    let _lock = file::lock(&target).map_err(cannot_write)?;
+    for _ in 0..MAX_TRIES {
+        let before = load_deployment_config(path)?;
+        let Some(after) = edit(&before)? else { return Ok(before) };
+        match file::replace(&target, before.text.reveal(), after.text.reveal()).map_err(cannot_write)? {
+            Written::Done => return Ok(after),
+            Written::Outdated => {}
         }
-        lines.push(format!("{KEY}: {}\n", token.reveal()));
     }
-    // The proof that the file says what was meant, before anything is written.
-    let changed = parse(path, lines.concat()).map_err(|_| cannot("a token cannot be added to it"))?;
-    let says_so = changed.token.as_ref() == Some(token) && same_but_for_token(&config.text, &changed.text);
-    says_so.then_some(changed).ok_or_else(|| cannot("a token cannot be added to it"))
-}
-
-fn same_but_for_token(before: &str, after: &str) -> bool {
-    let rest = |text| {
-        let mut documents = documents(text).ok()?;
-        let settings = match documents.pop().map(|root| root.data) {
-            Some(YamlData::Mapping(settings)) => settings,
-            _ => return Some(Vec::new()),
-        };
-        Some(settings.into_iter().filter(|(key, _)| scalar(key) != Some(KEY)).collect::<Vec<_>>())
-    };
-    matches!((rest(before), rest(after)), (Some(before), Some(after)) if before == after)
-}
-
-/// One process at a time. The lock is a file beside the other, since that one is replaced. It ends with the process.
-fn lock(path: &Path) -> io::Result<File> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(PathBuf::from(name))?;
-    file.lock()?;
-    Ok(file)
-}
-
-/// Written beside, synced, then renamed: nobody ever sees half a file, nor one that others may read.
-fn replace(target: &Path, folder: &Path, text: &str) -> io::Result<()> {
-    // Made with mode 0600, whatever the umask.
-    let mut file = NamedTempFile::with_prefix_in(".deployment-", folder)?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(target)?;
-    #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
-    Ok(())
-}
-
-fn create_private_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
+    Err(cannot_write(io::Error::other("others keep changing it")))
 }
 
 #[cfg(unix)]
 fn warn_of_loose_permissions(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
-    let Ok(metadata) = fs::metadata(path) else { return };
+    let Ok(metadata) = std::fs::metadata(path) else { return };
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         tracing::warn!("others can read the token in {}, whose mode is {mode:04o}; run: chmod 600 {0:?}", path.display());
@@ -351,3 +377,66 @@ fn warn_of_loose_permissions(path: &Path) {
 
 #[cfg(not(unix))]
 const fn warn_of_loose_permissions(_: &Path) {}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        DeploymentConfig, generate_secure_token, load_deployment_config, save_deployment_config, token_source, worker_auth_token,
+    };
+    use crate::TokenSource;
+    use nodetool_edge_auth::Secret;
+    use std::fs;
+
+    #[test]
+    fn the_rules_of_where_a_token_comes_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new").join("deployment.yaml");
+        let with = |variables: &'static [(&'static str, &'static str)]| {
+            let path = path.to_str().unwrap().to_owned();
+            move |name: &str| {
+                let set = variables.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned());
+                set.or_else(|| (name == "NODETOOL_CONFIG_PATH").then(|| path.clone()))
+            }
+        };
+        let set = with(&[("SERVER_AUTH_TOKEN", "from-the-environment")]);
+        assert_eq!(worker_auth_token(&set).unwrap().unwrap().reveal(), "from-the-environment");
+        assert_eq!(token_source(&set).unwrap(), TokenSource::Environment);
+        assert!(worker_auth_token(with(&[("WORKER_AUTH_TOKEN", "two words")])).is_err());
+        assert!(!path.exists());
+
+        // Wrong settings of other kinds are none of its business.
+        let unset = with(&[("AUTH_PROVIDER", "jwt")]);
+        assert_eq!(token_source(&unset).unwrap(), TokenSource::Generated(path.clone()));
+        assert!(!path.exists());
+        let token = worker_auth_token(&unset).unwrap().unwrap();
+        assert_eq!(token_source(&unset).unwrap(), TokenSource::File(path.clone()));
+        assert_eq!(worker_auth_token(&unset).unwrap(), Some(token.clone()));
+        let config = load_deployment_config(&path).unwrap();
+        assert_eq!(config.token(), Some(&token));
+        assert!(!format!("{config:?}").contains(token.reveal()));
+    }
+
+    #[test]
+    fn what_is_saved_is_what_was_loaded_and_no_other_file_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deployment.yaml");
+        let config = DeploymentConfig::default().with_token(&Secret::new("abc".to_owned())).unwrap();
+        save_deployment_config(&path, &config).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "worker_auth_token: abc\n");
+        fs::write(&path, "a: [").unwrap();
+        assert!(save_deployment_config(&path, &config).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a: [");
+    }
+
+    #[test]
+    fn a_generated_token_is_a_text_to_a_parser_that_guesses() {
+        use saphyr::{LoadableYamlNode, Yaml};
+        for _ in 0..2000 {
+            let token = generate_secure_token().unwrap();
+            assert_eq!(token.reveal().len(), 43);
+            let line = format!("t: {}", token.reveal());
+            let documents = Yaml::load_from_str(&line).unwrap();
+            assert_eq!(documents[0]["t"].as_str(), Some(token.reveal()));
+        }
+    }
+}

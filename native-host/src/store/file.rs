@@ -1,0 +1,186 @@
+//! The deployment file as a file: what may be read, who writes at one time, and how nothing is ever lost.
+
+use std::{
+    fs::{self, DirBuilder, File, Metadata, OpenOptions},
+    io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use tempfile::NamedTempFile;
+
+/// What is larger is not a page of settings.
+const MAX_SIZE: u64 = 1 << 20;
+
+/// As many as Linux follows.
+const MAX_LINKS: usize = 40;
+
+/// What became of a text that was to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It is there, and on the disk.
+    Done,
+    /// Nothing was written, since the file no longer holds what the text was made from.
+    Outdated,
+}
+
+/// The text of a file; of one that does not exist, nothing.
+pub(super) fn read(path: &Path) -> io::Result<String> {
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(String::new()),
+        metadata => metadata?,
+    };
+    // Asked before it is opened: to open a pipe waits until somebody writes to it.
+    if !metadata.is_file() {
+        return Err(io::Error::other(format!("it is {}, not a file", kind(&metadata))));
+    }
+    let mut text = String::new();
+    match File::open(path)?.take(MAX_SIZE + 1).read_to_string(&mut text)? as u64 {
+        ..=MAX_SIZE => Ok(text),
+        _ => Err(io::Error::other("it is larger than 1 MiB")),
+    }
+}
+
+fn kind(metadata: &Metadata) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        let kind = metadata.file_type();
+        if kind.is_fifo() {
+            return "a named pipe";
+        }
+        if kind.is_socket() {
+            return "a socket";
+        }
+    }
+    if metadata.is_dir() { "a folder" } else { "a device" }
+}
+
+/// The file that is meant, if the path is a link: behind it, whether it exists yet or not.
+pub(super) fn behind_links(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&path) {
+            Ok(target) => path = folder_of(&path).join(target),
+            // It is none, or nothing is there.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other("too many links lead on from it"))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes the folder of a file, closed to others, if it is not there.
+pub(super) fn create_private_folder_of(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder_of(path))
+}
+
+/// One process at a time. The lock is a file beside the other, since that one is replaced. It ends with the process.
+pub(super) fn lock(path: &Path) -> io::Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(PathBuf::from(name))?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// Written beside, synced, then renamed: nobody ever sees half a file, nor one that others may read. A file that is a
+/// mount of its own, as Docker makes it of `-v file:file`, cannot be replaced, and is written in place.
+pub(super) fn replace(target: &Path, before: &str, text: &str) -> io::Result<Written> {
+    let folder = folder_of(target);
+    // Made with mode 0600, whatever the umask. It goes when it is dropped, after a full disk as well.
+    let mut file = NamedTempFile::with_prefix_in(".deployment-", folder)?;
+    file.write_all(text.as_bytes())?;
+    keep_owner(file.as_file(), target);
+    file.as_file().sync_all()?;
+    match file.persist(target) {
+        Ok(_) => {
+            #[cfg(unix)]
+            File::open(folder)?.sync_all()?;
+            Ok(Written::Done)
+        }
+        Err(failure) if matches!(failure.error.kind(), ErrorKind::ResourceBusy | ErrorKind::CrossesDevices) => {
+            write_in_place(target, before, text, failure.file)
+        }
+        Err(failure) => Err(failure.error),
+    }
+}
+
+/// The copy of the new text stays beside until the file itself holds it, so that a crash in between loses nothing.
+fn write_in_place(target: &Path, before: &str, text: &str, copy: NamedTempFile) -> io::Result<Written> {
+    let mut file = OpenOptions::new().read(true).write(true).open(target)?;
+    // A lock beside it is not seen from the other side of the mount. This one is.
+    file.lock()?;
+    let mut current = String::new();
+    file.read_to_string(&mut current)?;
+    if current != before {
+        return Ok(Written::Outdated);
+    }
+    let Err(error) = overwrite(&mut file, text) else { return Ok(Written::Done) };
+    // What was there before needs no room that it did not have.
+    if overwrite(&mut file, before).is_ok() {
+        return Err(error);
+    }
+    let (_, kept) = copy.keep().map_err(|_| io::Error::new(error.kind(), format!("{error}; it is damaged")))?;
+    Err(io::Error::new(error.kind(), format!("{error}; it is damaged, and {} is what it should hold", kept.display())))
+}
+
+fn overwrite(file: &mut File, text: &str) -> io::Result<()> {
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)?;
+    file.sync_all()
+}
+
+/// What root renews stays readable for the user whose file it is.
+#[cfg(unix)]
+fn keep_owner(file: &File, target: &Path) {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let (Ok(old), Ok(new)) = (fs::metadata(target), file.metadata()) else { return };
+    if (old.uid(), old.gid()) != (new.uid(), new.gid())
+        && let Err(error) = fchown(file, Some(old.uid()), Some(old.gid()))
+    {
+        tracing::warn!("{} now belongs to another user than before: {error}", target.display());
+    }
+}
+
+#[cfg(not(unix))]
+const fn keep_owner(_: &File, _: &Path) {}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::{Written, read, write_in_place};
+    use std::{fs, io::Write, os::unix::fs::MetadataExt};
+    use tempfile::{NamedTempFile, tempdir};
+
+    #[test]
+    fn in_place_it_stays_the_same_file_and_nothing_is_left_beside() {
+        let folder = tempdir().unwrap();
+        let target = folder.path().join("deployment.yaml");
+        for (before, after) in [("a: 1\n", "a: 1\nworker_auth_token: x\n"), ("a: 1\nb: 2\n", "c\n"), ("", "x: 1\n")] {
+            fs::write(&target, before).unwrap();
+            let inode = fs::metadata(&target).unwrap().ino();
+            let copy = || {
+                let mut copy = NamedTempFile::new_in(folder.path()).unwrap();
+                copy.write_all(after.as_bytes()).unwrap();
+                copy
+            };
+            assert_eq!(write_in_place(&target, "something else", after, copy()).unwrap(), Written::Outdated);
+            assert_eq!(read(&target).unwrap(), before);
+            assert_eq!(write_in_place(&target, before, after, copy()).unwrap(), Written::Done);
+            assert_eq!(read(&target).unwrap(), after);
+            assert_eq!(fs::metadata(&target).unwrap().ino(), inode);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+    }
+}
