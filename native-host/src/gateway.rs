@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::{Request, Response, body::Incoming};
 use nodetool_edge_auth::{
-    Action, Answer, Effects, FetchedKeys, Gate, Outcome, Policy, ProxySettings, Reason, Secret, SignatureCheck, Step,
+    Action, Answer, Effects, FetchedKeys, Gate, Outcome, Policy, ProxySettings, Reason, Secret, SignatureCheck, Step, Tokens,
     Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
 };
 
@@ -15,14 +15,32 @@ use crate::{
     project::Project,
     request, respond,
 };
+use tokio::sync::watch;
 
 /// The gateway as one thread runs it.
 pub(crate) struct Gateway {
-    gate: Arc<Mutex<Gate>>,
+    known: Arc<Mutex<Known>>,
     policy: Arc<Policy>,
     proxy: ProxySettings,
     upstream: Option<Fetch>,
     host: Host,
+}
+
+/// A gate, and where it hears of other tokens than its own.
+#[derive(Clone)]
+struct Known {
+    gate: Gate,
+    in_force: watch::Receiver<Arc<Tokens>>,
+}
+
+impl Known {
+    /// The gate with the tokens that are in force now. As long as they stay the same, that costs one atomic read.
+    fn gate(&mut self) -> &mut Gate {
+        if matches!(self.in_force.has_changed(), Ok(true)) {
+            self.gate.replace_tokens(Arc::clone(&self.in_force.borrow_and_update()));
+        }
+        &mut self.gate
+    }
 }
 
 /// What the core cannot do by itself.
@@ -32,19 +50,30 @@ struct Host {
 }
 
 impl Gateway {
-    pub(crate) fn new(gate: Gate, proxy: ProxySettings, project: Option<Arc<Project>>) -> Self {
+    /// `in_force` has the tokens that it accepts, now and later.
+    pub(crate) fn new(
+        policy: Policy,
+        in_force: watch::Receiver<Arc<Tokens>>,
+        proxy: ProxySettings,
+        project: Option<Arc<Project>>,
+    ) -> Self {
+        let gate = Gate::with_tokens(policy, Arc::clone(&in_force.borrow()));
+        Self::with(Arc::clone(gate.policy()), Arc::new(Mutex::new(Known { gate, in_force })), proxy, Host { project })
+    }
+
+    fn with(policy: Arc<Policy>, known: Arc<Mutex<Known>>, proxy: ProxySettings, host: Host) -> Self {
         let upstream = proxy.upstream.as_ref().map(|upstream| Fetch::new(upstream, &proxy));
-        Self { policy: Arc::clone(gate.policy()), gate: Arc::new(Mutex::new(gate)), proxy, upstream, host: Host { project } }
+        Self { known, policy, proxy, upstream, host }
     }
 
     /// The same gateway for another thread, with connections of its own. Where there is something to learn, keys and
     /// users, all learn it together; where there is not, no thread waits for another.
     pub(crate) fn for_thread(&self) -> Self {
-        let mut copy = Self::new(self.gate().clone(), self.proxy.clone(), self.host.project.clone());
-        if self.host.project.is_some() {
-            copy.gate = Arc::clone(&self.gate);
-        }
-        copy
+        let known = match self.host.project {
+            Some(_) => Arc::clone(&self.known),
+            None => Arc::new(Mutex::new(self.known().clone())),
+        };
+        Self::with(Arc::clone(&self.policy), known, self.proxy.clone(), self.host.clone())
     }
 
     /// What goes on beside the requests, if anything does.
@@ -59,13 +88,13 @@ impl Gateway {
             let Some(facts) = request::facts(&parts, &body, peer) else {
                 return respond::answer(Answer::refusal(Reason::MalformedRequest));
             };
-            let step = begin(&mut self.gate(), &facts, clock::now());
+            let step = begin(self.known().gate(), &facts, clock::now());
             let Outcome { verdict, learned, used_stale_keys, .. } = match step {
                 Step::Decided(outcome) => outcome,
                 step => drive(step, &self.host).await,
             };
             if !learned.is_nothing() {
-                self.gate().learn(learned);
+                self.known().gate.learn(learned);
             }
             if used_stale_keys {
                 tracing::warn!("a token was checked with keys past their age, because newer ones cannot be had");
@@ -84,8 +113,8 @@ impl Gateway {
         }
     }
 
-    fn gate(&self) -> std::sync::MutexGuard<'_, Gate> {
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,7 +123,7 @@ impl Effects for Host {
         clock::now()
     }
 
-    /// The tokens are in the gate from the start.
+    /// The gate always has its tokens.
     async fn tokens(&self) -> Result<Option<Secret>, Unavailable> {
         Err(Unavailable)
     }

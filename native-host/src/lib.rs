@@ -18,6 +18,7 @@ mod respond;
 mod server;
 mod store;
 mod upgrade;
+mod watch;
 
 pub use cli::main;
 pub use crypto::verify_signature;

@@ -24,7 +24,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::gateway::Gateway;
+use crate::{gateway::Gateway, watch::Watch};
 
 /// For a whole request head, and for the next one on a connection that is kept.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -69,13 +69,14 @@ pub(crate) fn listen(address: SocketAddr) -> Result<Listening, StartError> {
 }
 
 /// Serves until a signal says stop, then lets what is in flight come to its end.
-pub(crate) fn run(listening: Listening, gateway: Gateway) -> Result<(), StartError> {
+pub(crate) fn run(listening: Listening, gateway: Gateway, watch: Option<Watch>) -> Result<(), StartError> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     // Before anybody is told that the server is there, who might tell it to stop.
-    let asked_to_stop = {
+    let (asked_to_stop, mut hangups) = {
         let _entered = runtime.enter();
-        stop_signal()?
+        (stop_signal()?, Hangups::new()?)
     };
+    let reread = watch.map(Watch::start).transpose()?;
     let (stop, stopped) = watch::channel(false);
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let mut workers = Vec::with_capacity(threads);
@@ -92,6 +93,14 @@ pub(crate) fn run(listening: Listening, gateway: Gateway) -> Result<(), StartErr
     if let Some(background) = gateway.background() {
         runtime.spawn(background);
     }
+    runtime.spawn(async move {
+        while hangups.next().await {
+            // The thread lives for as long as the sender does.
+            if reread.as_ref().is_none_or(|reread| reread.send(()).is_err()) {
+                tracing::info!("nothing to read again: no token comes from a file");
+            }
+        }
+    });
     runtime.block_on(asked_to_stop);
     tracing::info!("stopping: no new connections, requests in flight may end within {} s", DRAIN_LIMIT.as_secs());
     // The workers may all have ended already.
@@ -169,6 +178,35 @@ fn connection(stream: TcpStream, peer: SocketAddr, gateway: &Arc<Gateway>, grace
 /// The client gave up before it was accepted.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted)
+}
+
+/// SIGHUP, by which a person says that a file has changed.
+struct Hangups {
+    #[cfg(unix)]
+    signals: signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Hangups {
+    fn new() -> io::Result<Self> {
+        Ok(Self { signals: signal::unix::signal(signal::unix::SignalKind::hangup())? })
+    }
+
+    /// Whether there was one; if not, there will be no more.
+    async fn next(&mut self) -> bool {
+        self.signals.recv().await.is_some()
+    }
+}
+
+#[cfg(not(unix))]
+impl Hangups {
+    const fn new() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    async fn next(&mut self) -> bool {
+        false
+    }
 }
 
 #[cfg(unix)]

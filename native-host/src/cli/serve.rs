@@ -1,8 +1,12 @@
 //! `nodetool-auth serve`: settings become a running server.
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    sync::Arc,
+};
 
-use nodetool_edge_auth::{Gate, Provider, Settings, Tokens};
+use nodetool_edge_auth::{Provider, Settings, Tokens};
+use tokio::sync::watch;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::time::SystemTime;
 
@@ -13,6 +17,7 @@ use crate::{
     project::Project,
     server,
     store::{self, Found, TokenSource},
+    watch::Watch,
 };
 
 pub(super) fn run(given: Given) -> Result<(), Failure> {
@@ -36,8 +41,11 @@ pub(super) fn run(given: Given) -> Result<(), Failure> {
     let _ = banner.print(&mut io::stdout().lock());
 
     let project = settings.project.as_ref().map(Project::new).transpose()?;
-    let gateway = Gateway::new(Gate::with_tokens(settings.policy, tokens), settings.proxy, project);
-    Ok(server::run(listening, gateway)?)
+    let (in_force, tokens) = watch::channel(Arc::new(tokens));
+    let file = found.as_ref().and_then(Found::path);
+    let watch = file.map(|file| Watch::new(file.to_owned(), in_force));
+    let gateway = Gateway::new(settings.policy, tokens, settings.proxy, project);
+    Ok(server::run(listening, gateway, watch)?)
 }
 
 /// The full token is shown to a person, or once when it was made, and never goes into a log at every start.

@@ -1,0 +1,144 @@
+//! A deployment file that changes while the gateway runs: noticed, read, and put in force without a restart.
+//!
+//! The file is looked at once a second rather than watched by the kernel: events do not come from the other side of a
+//! bind mount or a network file system, and are lost when a file is replaced by a rename or a link is turned elsewhere.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use nodetool_edge_auth::{Secret, Tokens, mask_token};
+use tokio::sync::watch;
+
+use crate::store::{self, StoreError};
+
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// For whoever is in the middle of writing to come to an end.
+const SETTLING: Duration = Duration::from_millis(50);
+const MAX_SETTLING: usize = 10;
+
+/// As coarse as a file system may tell the time. What changed this lately may change again and not show it.
+const GRANULARITY: Duration = Duration::from_secs(3);
+
+/// Follows a deployment file.
+pub(crate) struct Watch {
+    path: PathBuf,
+    in_force: watch::Sender<Arc<Tokens>>,
+    seen: Option<Stamp>,
+    /// What was wrong with it the last time, so that it is said once.
+    problem: Option<String>,
+}
+
+/// What tells one state of a file from another, without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    size: u64,
+    /// Device, inode, and the time of the last change of any kind, which no program can set back.
+    #[cfg(unix)]
+    identity: (u64, u64, i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self {
+            modified: metadata.modified().ok(),
+            size: metadata.len(),
+            #[cfg(unix)]
+            identity: {
+                use std::os::unix::fs::MetadataExt;
+                (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+            },
+        })
+    }
+
+    fn is_young(&self) -> bool {
+        // A time in the future tells nothing.
+        self.modified.is_none_or(|modified| modified.elapsed().is_ok_and(|age| age < GRANULARITY))
+    }
+}
+
+impl Watch {
+    pub(crate) const fn new(path: PathBuf, in_force: watch::Sender<Arc<Tokens>>) -> Self {
+        Self { path, in_force, seen: None, problem: None }
+    }
+
+    /// On a thread of its own, since a network file system may keep it waiting. It ends with the process, or when the
+    /// sender is dropped, through which it can be told to read the file at once.
+    pub(crate) fn start(self) -> io::Result<Sender<()>> {
+        let (sender, asked) = channel();
+        thread::Builder::new().name("watch".to_owned()).spawn(move || self.follow(&asked))?;
+        Ok(sender)
+    }
+
+    fn follow(mut self, asked: &Receiver<()>) {
+        loop {
+            match asked.recv_timeout(PERIOD) {
+                Ok(()) => self.read(true),
+                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let stamp = Stamp::of(&self.path);
+        if stamp != self.seen || stamp.as_ref().is_some_and(Stamp::is_young) {
+            self.read(false);
+        }
+    }
+
+    fn read(&mut self, is_asked: bool) {
+        let mut stamp = Stamp::of(&self.path);
+        if stamp != self.seen {
+            for _ in 0..MAX_SETTLING {
+                thread::sleep(SETTLING);
+                let now = Stamp::of(&self.path);
+                if std::mem::replace(&mut stamp, now.clone()) == now {
+                    break;
+                }
+            }
+        }
+        self.seen = stamp;
+        match self.tokens() {
+            Ok((token, tokens)) => {
+                self.problem = None;
+                let is_news = self.in_force.send_if_modified(|current| {
+                    let is_news = **current != tokens;
+                    if is_news {
+                        *current = Arc::new(tokens);
+                    }
+                    is_news
+                });
+                let token = token.map_or_else(|| "only hashes".to_owned(), |token| mask_token(token.reveal()));
+                if is_news {
+                    tracing::info!(file = %self.path.display(), token, "the tokens have changed");
+                } else if is_asked {
+                    tracing::info!(file = %self.path.display(), token, "the tokens are the same as before");
+                }
+            }
+            Err(error) => {
+                let problem = error.to_string();
+                if is_asked || self.problem.as_ref() != Some(&problem) {
+                    tracing::error!("{problem}; the tokens from before stay in force");
+                }
+                self.problem = Some(problem);
+            }
+        }
+    }
+
+    fn tokens(&self) -> Result<(Option<Secret>, Tokens), StoreError> {
+        let found = store::find(&self.path)?;
+        let tokens = found.tokens()?;
+        Ok((found.token, tokens))
+    }
+}
