@@ -8,7 +8,9 @@ import path from "node:path";
 import { describe, test as nodeTest } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
+import { withGateway } from "./support/gateway.mjs";
 import { NATIVE_BINARY, STATIC, TOKEN, spawnNative, startNative, temporaryFolder, writeFile } from "./support/hosts.mjs";
+import { legacyToken } from "./support/jwt.mjs";
 import { ask, request } from "./support/raw.mjs";
 
 const PROVIDER = { AUTH_PROVIDER: "static" };
@@ -530,6 +532,24 @@ describe("a running gateway", () => {
         assert.equal(await status(host, made), 200);
       }),
     );
+  });
+
+  test("under supabase as well, and still knows the users that it knew", async () => {
+    await withGateway("native", { settings: { WORKER_AUTH_TOKEN: undefined } }, async (gateway) => {
+      const { host } = gateway;
+      const first = tokenIn(host.config);
+      const claims = gateway.claims();
+      const user = legacyToken(claims);
+      await gateway.acceptsStatic(first);
+      await gateway.accepts(user, claims);
+      const { stdout } = await token(host.home, ["rotate", "--reveal"]);
+      await takesUp(host, stdout.trim());
+      await gateway.acceptsStatic(stdout.trim());
+      assert.equal(await status(host, first), 401);
+      const asked = gateway.supabase.user.calls;
+      await gateway.accepts(user, claims);
+      assert.equal(gateway.supabase.user.calls, asked, "nobody is asked again");
+    });
   });
 
   test("no request fails while a token is rotated under load", async () => {
