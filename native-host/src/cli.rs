@@ -1,5 +1,8 @@
 //! The command line: flags and environment variables become settings, and a subcommand does something with them.
 
+mod check;
+mod completions;
+mod explain;
 mod serve;
 mod token;
 
@@ -26,8 +29,12 @@ pub fn main() -> ExitCode {
             return if answer.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
-    if let Some(arguments) = matches.subcommand_matches("token") {
-        return token::main(arguments);
+    match matches.subcommand() {
+        Some(("check", arguments)) => return check::run(arguments),
+        Some(("explain", arguments)) => return explain::run(arguments),
+        Some(("completions", arguments)) => return completions::run(arguments),
+        Some(("token", arguments)) => return token::run(arguments),
+        _ => {}
     }
     let arguments = matches.subcommand_matches("serve").unwrap_or(&matches);
     match Given::by(arguments).and_then(serve::run) {
@@ -95,6 +102,9 @@ fn command() -> Command {
         .after_help("Each setting is also read from the environment variable of its name. Secrets are read from there only: a command line is visible to every user of a machine.\n\nExit status: 0 after a stop by signal, 78 if a setting is wrong, 1 if it could not start for another reason.")
         .subcommand(serve)
         .subcommand(token::command())
+        .subcommand(check::command())
+        .subcommand(explain::command())
+        .subcommand(completions::command())
         .args_conflicts_with_subcommands(true)
         .args(flags())
 }

@@ -45,7 +45,8 @@ impl Plan {
         Self { dropped, set, is_websocket }
     }
 
-    fn apply(self, headers: &mut HeaderMap, authority: &HeaderValue) {
+    /// Makes the headers of the client those that the upstream sees.
+    pub(crate) fn apply(self, headers: &mut HeaderMap, authority: &HeaderValue) {
         for name in &self.dropped {
             headers.remove(name);
         }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use http_body::Body;
 use hyper::{Request, Response, body::Incoming};
 use nodetool_edge_auth::{
     Action, Answer, Effects, FetchedKeys, Gate, Outcome, Policy, ProxySettings, Reason, Secret, SignatureCheck, Step, Tokens,
@@ -45,8 +46,8 @@ impl Known {
 
 /// What the core cannot do by itself.
 #[derive(Clone)]
-struct Host {
-    project: Option<Arc<Project>>,
+pub(crate) struct Host {
+    pub(crate) project: Option<Arc<Project>>,
 }
 
 impl Gateway {
@@ -85,7 +86,7 @@ impl Gateway {
     pub(crate) async fn handle(&self, request: Request<Incoming>, peer: &str) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
         let plan = {
-            let Some(facts) = request::facts(&parts, &body, peer) else {
+            let Some(facts) = request::facts(&parts, !body.is_end_stream(), peer) else {
                 return respond::answer(Answer::refusal(Reason::MalformedRequest));
             };
             let step = begin(self.known().gate(), &facts, clock::now());

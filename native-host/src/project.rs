@@ -129,6 +129,11 @@ impl Project {
     }
 
     async fn fetch_keys(&self) -> Result<FetchedKeys, String> {
+        self.ask_for_keys().await.map(|(fetched, _)| fetched)
+    }
+
+    /// The key set as it is now, whatever is remembered, with the headers of the answer; or why there is none.
+    pub(crate) async fn ask_for_keys(&self) -> Result<(FetchedKeys, HeaderMap), String> {
         let (status, headers, document) = self.get(&self.jwks, HeaderMap::new(), MAX_JWKS).await?;
         if status != 200 {
             return Err(format!("the server answered {status}"));
@@ -137,7 +142,15 @@ impl Project {
             return Err("the answer is not a key set".to_owned());
         }
         let cache_control = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
-        Ok(FetchedKeys { document, max_age: cache_control.and_then(max_age) })
+        let max_age = cache_control.and_then(max_age);
+        Ok((FetchedKeys { document, max_age }, headers))
+    }
+
+    /// What the user endpoint says to nobody: to the API key alone, without a token.
+    pub(crate) async fn ask_without_token(&self) -> Result<(UserAnswer, HeaderMap), String> {
+        let headers = [(header::HeaderName::from_static("apikey"), self.key.clone())];
+        let (status, headers, body) = self.get(&self.user, headers.into_iter().collect(), MAX_USER).await?;
+        Ok((UserAnswer { status, body }, headers))
     }
 
     /// Keeps the keys fresh, so that no request waits for them.

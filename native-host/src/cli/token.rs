@@ -79,7 +79,7 @@ pub(super) fn command() -> Command {
         .subcommand(subcommand("path", "Print where the deployment file is, or would be").args(file()))
 }
 
-pub(super) fn main(arguments: &ArgMatches) -> ExitCode {
+pub(super) fn run(arguments: &ArgMatches) -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .without_time()
