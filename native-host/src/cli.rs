@@ -3,17 +3,18 @@
 mod check;
 mod completions;
 mod explain;
+mod output;
 mod serve;
 mod token;
 
-use std::{collections::BTreeMap, env, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, env, path::Path, process::ExitCode};
 
 use clap::{Arg, ArgMatches, Command};
-use nodetool_edge_auth::{Host, SETTINGS, Settings, SettingsErrors};
+use nodetool_edge_auth::{Host, Provider, SETTINGS, Settings, SettingsErrors};
 
 use crate::{
     project, server,
-    store::{self, StoreError},
+    store::{self, Found, StoreError},
 };
 
 /// Wrong settings: `EX_CONFIG` of sysexits.h. Any other failure to start ends with 1.
@@ -37,7 +38,7 @@ pub fn main() -> ExitCode {
         _ => {}
     }
     let arguments = matches.subcommand_matches("serve").unwrap_or(&matches);
-    match Given::by(arguments).and_then(serve::run) {
+    match Given::by(arguments).map_err(Failure::from).and_then(serve::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Settings(errors)) => {
             eprintln!("nodetool-auth cannot start, because of its settings:\n{errors}");
@@ -69,13 +70,19 @@ struct Given {
 }
 
 impl Given {
-    fn by(arguments: &ArgMatches) -> Result<Self, Failure> {
+    fn by(arguments: &ArgMatches) -> Result<Self, SettingsErrors> {
         let values = given(arguments);
         Ok(Self { settings: Settings::parse(Host::Native, |name| values.get(name).cloned())?, values })
     }
 
-    fn config_path(&self) -> Result<PathBuf, StoreError> {
-        store::config_path(|name| self.values.get(name).cloned())
+    /// The tokens of a gateway with these settings, if it asks anybody for one. `in_file` finds those that are not here.
+    fn found(&self, in_file: impl FnOnce(&Path) -> Result<Found, StoreError>) -> Result<Option<Found>, StoreError> {
+        match (&self.settings.token, self.settings.policy.provider()) {
+            (Some(token), _) => Ok(Some(Found::in_environment(token.clone()))),
+            // Nobody will ever be asked for a token.
+            (None, Provider::None) => Ok(None),
+            (None, _) => in_file(&store::config_path(|name| self.values.get(name).cloned())?).map(Some),
+        }
     }
 }
 

@@ -151,7 +151,7 @@ describe("check", () => {
       assert.equal(of("deployment_file")[0].remedy, `run: chmod 600 '${file}'`);
     }, 0o644);
     await withHome(`accepted_tokens:\n  - name: ci\n    sha256: ${"ab".repeat(32)}\n`, async (home) => (await check(provider, { home })).is("token", "ok", /accepted_tokens/));
-    await withHome(`worker_auth_token: '${secret("two words 0123456789-0123456789")}'\n`, async (home) => (await check(provider, { home })).is("token", "failed", /cannot be used/));
+    await withHome(`worker_auth_token: '${secret("two words 0123456789-0123456789")}'\n`, async (home) => (await check(provider, { home })).is("token", "failed", /worker_auth_token in Config file/));
     await withHome("worker_auth_token: short-one\n", async (home) => (await check(provider, { home })).is("token", "warning", /9 characters/));
     await withHome("a: [\n", async (home, file) => {
       const { is } = await check(provider, { home });
@@ -253,13 +253,25 @@ describe("check", () => {
     (await check({ ...STATIC, UPSTREAM_URL: upstream.url })).is("upstream", "ok", /takes connections/);
     (await check(STATIC)).is("upstream", "ok", /the gateway itself answers/);
     (await check({ ...STATIC, UPSTREAM_URL: `http://${NOWHERE}` })).is("upstream", "failed", /UPSTREAM_URL/);
-    const server = net.createServer().listen(0, "127.0.0.1");
-    await once(server, "listening");
-    const address = `127.0.0.1:${server.address().port}`;
-    (await check({ ...STATIC, AUTH_LISTEN: address })).is("listen", "failed", /in use/);
-    server.close();
-    await once(server, "close");
-    (await check({ ...STATIC, AUTH_LISTEN: address })).is("listen", "ok");
+    for (const answer of [(socket) => socket.end("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"), () => {}]) {
+      const server = net.createServer((socket) => answer(socket.on("error", () => {}).resume())).listen(0, "127.0.0.1");
+      await once(server, "listening");
+      const address = `127.0.0.1:${server.address().port}`;
+      (await check({ ...STATIC, AUTH_LISTEN: address })).is("listen", "failed", /in use/);
+      server.close();
+      await once(server, "close");
+      (await check({ ...STATIC, AUTH_LISTEN: address })).is("listen", "ok");
+    }
+  });
+
+  test("beside a gateway that runs", async () => {
+    for (const settings of [STATIC, { AUTH_PROVIDER: "none" }]) {
+      const host = await startNative({ settings });
+      const { code, is } = await check({ ...settings, AUTH_LISTEN: `127.0.0.1:${host.port}` });
+      is("listen", "warning", /a gateway listens on/);
+      assert.equal(code, 0);
+      await host.stop();
+    }
   });
 });
 

@@ -1,6 +1,7 @@
 //! The deployment file as a file: what may be read, who writes at one time, and how nothing is ever lost.
 
 use std::{
+    fmt,
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -79,6 +80,60 @@ pub(super) fn create_private_folder_of(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder_of(path))
+}
+
+/// Whether there is room for a file that is to be made: whether its folder is there already, or could be made.
+/// Asked, not tried: nothing is written.
+///
+/// # Errors
+/// With the folder in which nobody like us may write.
+pub(crate) fn is_writable(path: &Path) -> io::Result<bool> {
+    let target = behind_links(path)?;
+    let folder = folder_of(&target);
+    let is_there = |folder: &&Path| fs::symlink_metadata(folder).is_ok();
+    let nearest = folder.ancestors().find(is_there).unwrap_or(Path::new("."));
+    let in_it = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", nearest.display()));
+    if !fs::metadata(nearest).map_err(in_it)?.is_dir() {
+        return Err(in_it(ErrorKind::NotADirectory.into()));
+    }
+    #[cfg(unix)]
+    {
+        use rustix::fs::{Access, access};
+        access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| in_it(error.into()))?;
+    }
+    Ok(nearest == folder)
+}
+
+/// A file that others can read, though it holds a secret.
+pub(crate) struct LooseMode {
+    path: PathBuf,
+    mode: u32,
+}
+
+impl fmt::Display for LooseMode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "others can read the token in {}, whose mode is {:04o}", self.path.display(), self.mode)
+    }
+}
+
+impl LooseMode {
+    /// The command that mends it.
+    pub(crate) fn remedy(&self) -> String {
+        format!("chmod 600 '{}'", self.path.display().to_string().replace('\'', r"'\''"))
+    }
+}
+
+/// Whether others than the owner of a file may do anything with it.
+#[cfg(unix)]
+pub(crate) fn loose_mode(path: &Path) -> Option<LooseMode> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then(|| LooseMode { path: path.to_owned(), mode })
+}
+
+#[cfg(not(unix))]
+pub(crate) const fn loose_mode(_: &Path) -> Option<LooseMode> {
+    None
 }
 
 /// One process at a time. The lock is a file beside the other, since that one is replaced. It ends with the process.
