@@ -2,6 +2,8 @@
 
 mod described;
 mod steps;
+#[cfg(test)]
+mod tests;
 mod witness;
 
 use std::{io, process::ExitCode};
