@@ -20,6 +20,8 @@ use crate::{
 /// Wrong settings: `EX_CONFIG` of sysexits.h. Any other failure to start ends with 1.
 const EXIT_MISCONFIGURED: u8 = 78;
 
+const HELP: &str = "Each setting is also read from the environment variable of its name. Secrets are read from there only: a command line is visible to every user of a machine.\n\nExit status: 0 after a stop by signal, 78 if a setting is wrong, 1 if it could not start for another reason or the command line is not understood.";
+
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
     let matches = match command().try_get_matches() {
@@ -102,11 +104,11 @@ fn not_yet<'a>(value: &'a impl Fn(&'static str) -> Option<String>) -> impl Itera
 }
 
 fn command() -> Command {
-    let serve = Command::new("serve").about("Run the gateway (the default)").args(flags());
+    let serve = Command::new("serve").about("Run the gateway (the default)").after_help(HELP).args(flags());
     Command::new("nodetool-auth")
         .about("Authentication in front of an API: checks every request, and forwards those that may pass")
         .version(env!("CARGO_PKG_VERSION"))
-        .after_help("Each setting is also read from the environment variable of its name. Secrets are read from there only: a command line is visible to every user of a machine.\n\nExit status: 0 after a stop by signal, 78 if a setting is wrong, 1 if it could not start for another reason.")
+        .after_help(HELP)
         .subcommand(serve)
         .subcommand(token::command())
         .subcommand(check::command())

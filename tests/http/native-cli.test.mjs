@@ -280,7 +280,11 @@ async function explain(settings, { method = "GET", target = "/v1/models", header
   const input = token === undefined ? ["--headers-stdin"] : ["--token-stdin"];
   const { code, stdout, stderr } = await cli(["explain", "--json", "--method", method, "--path", target, ...input, ...args], { settings, input: token ?? lines, ...options });
   const explanation = code === 0 || code === 2 ? JSON.parse(stdout) : undefined;
-  if (explanation) assert.equal(explanation.verdict, code === 0 ? "pass" : "refuse");
+  if (explanation) {
+    assert.equal(explanation.verdict, code === 0 ? "pass" : "refuse");
+    const refused = explanation.steps.filter(({ status }) => status === "refused");
+    assert.equal(refused.length > 0, code === 2, `a refusal has a step that says why, and nothing else has: ${JSON.stringify(explanation)}`);
+  }
   const step = (name) => explanation.steps.find((step) => step.step === name);
   return { code, stderr, explanation, step };
 }
@@ -331,7 +335,8 @@ describe("explain", () => {
   test("where the request comes from", async () => {
     const open = { ENV: "development", WORKER_AUTH_TOKEN: TOKEN };
     assert.equal((await explain(open)).code, 0);
-    assert.equal((await explain(open, { args: ["--peer", "192.0.2.1"] })).code, 2);
+    const remote = await explain(open, { args: ["--peer", "192.0.2.1"] });
+    assert.deepEqual([remote.code, remote.step("local").status], [2, "info"]);
     assert.equal((await explain(open, { args: ["--header", "X-Forwarded-For: 192.0.2.1"] })).code, 2);
   });
 
@@ -452,6 +457,18 @@ describe("explain", () => {
       assert.deepEqual([user.explanation.reason, user.step("user").status], ["user_unavailable", "refused"]);
     });
   });
+});
+
+test("every subcommand tells its exit status", async () => {
+  const subcommands = [[], ["serve"], ["check"], ["explain"], ["completions"], ["token"], ...["show", "generate", "rotate", "hash", "path"].map((name) => ["token", name])];
+  for (const words of subcommands) {
+    const { code, stdout } = await cli([...words, "--help"]);
+    assert.equal(code, 0);
+    assert.match(stdout, /Exit status: 0 /, words.join(" "));
+    const wrong = await cli([...words, "--nonsense"]);
+    assert.deepEqual([wrong.code, wrong.stdout], [1, ""], words.join(" "));
+    assert.match(wrong.stderr, /--nonsense/);
+  }
 });
 
 describe("completions", () => {

@@ -10,7 +10,10 @@ use clap_complete::Shell;
 
 pub(super) fn command() -> Command {
     let shell = Arg::new("shell").required(true).value_parser(value_parser!(Shell)).help("The shell to complete commands in");
-    Command::new("completions").about("Print what a shell needs to complete this program's command lines").arg(shell)
+    Command::new("completions")
+        .about("Print what a shell needs to complete this program's command lines")
+        .after_help("Exit status: 0 if it was printed, 1 if not.")
+        .arg(shell)
 }
 
 pub(super) fn run(arguments: &ArgMatches) -> ExitCode {

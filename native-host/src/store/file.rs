@@ -214,9 +214,46 @@ const fn keep_owner(_: &File, _: &Path) {}
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::{Written, read, write_in_place};
-    use std::{fs, io::Write, os::unix::fs::MetadataExt};
+    use super::{Written, is_writable, loose_mode, read, write_in_place};
+    use std::{
+        fs::{self, Permissions},
+        io::Write,
+        os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    };
     use tempfile::{NamedTempFile, tempdir};
+
+    #[test]
+    fn whether_it_could_be_written_is_asked_behind_links_and_above_what_is_not_there() {
+        let folder = tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        symlink("new/deployment.yaml", at("link")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        for (name, expected) in
+            [("x.yaml", Some(true)), ("a/b/x.yaml", Some(false)), ("link", Some(false)), ("file/x.yaml", None), ("loop", None)]
+        {
+            assert_eq!(is_writable(&at(name)).ok(), expected, "{name}");
+        }
+        assert!(is_writable(&at("file/x.yaml")).unwrap_err().to_string().contains("/file: "), "the folder is named");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing was made");
+    }
+
+    #[test]
+    fn a_mode_is_loose_as_soon_as_others_may_do_anything() {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("it's.yaml");
+        assert!(loose_mode(&path).is_none());
+        fs::write(&path, "").unwrap();
+        for (mode, is_loose) in
+            [(0o600, false), (0o400, false), (0o700, false), (0o640, true), (0o604, true), (0o620, true), (0o644, true)]
+        {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(loose_mode(&path).is_some(), is_loose, "{mode:o}");
+        }
+        let loose = loose_mode(&path).unwrap();
+        assert!(loose.to_string().ends_with("whose mode is 0644"));
+        assert!(loose.remedy().ends_with(r"it'\''s.yaml'"), "{}", loose.remedy());
+    }
 
     #[test]
     fn in_place_it_stays_the_same_file_and_nothing_is_left_beside() {
