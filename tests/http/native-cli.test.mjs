@@ -102,7 +102,7 @@ describe("check", () => {
       const names = ["settings", "provider", "deployment_file", "token", "api_key", "keys", "user_endpoint", "clock", "upstream", "listen"];
       assert.deepEqual(findings.map(({ check, status }) => [check, status]), names.map((name) => [name, "ok"]));
       is("token", "ok", /test-tok\.\.\.efgh/);
-      is("keys", "ok", /2 usable \(keys: 1 of ES256, 1 of RS256\)/);
+      is("keys", "ok", /usable keys: 1 of ES256, 1 of RS256"/);
       for (const { headers } of [...supabase.jwks.requests, ...supabase.user.requests]) assert.equal(headers.authorization, undefined, "no token is sent");
       assert.deepEqual(supabase.others, []);
     });
@@ -480,6 +480,19 @@ describe("completions", () => {
       if (shell === "bash") execFileSync("bash", ["-n"], { input: stdout });
     });
   }
+
+  test("bash completes subcommands, flags and what they may be", async () => {
+    const { stdout } = await cli(["completions", "bash"]);
+    const complete = (...words) => {
+      const ask = `COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _nodetool-auth nodetool-auth "\${@: -1}" "\${@: -2:1}"; echo "\${COMPREPLY[@]}"`;
+      return execFileSync("bash", ["-c", `${stdout}\n${ask}`, "bash", "nodetool-auth", ...words], { encoding: "utf8" }).trim().split(" ");
+    };
+    assert.deepEqual(complete("exp"), ["explain"]);
+    assert.deepEqual(complete("token", "r"), ["rotate"]);
+    assert.deepEqual(complete("completions", "z"), ["zsh"]);
+    assert.deepEqual(complete("explain", "--token"), ["--token-stdin"]);
+    assert.ok(!complete("serve", "--").includes("--worker-auth-token"), "no secret on a command line");
+  });
 
   test("no other shell", async () => assert.equal((await cli(["completions", "cobol"])).code, 1));
 });

@@ -100,7 +100,7 @@ fn listed(keys: &Jwks) -> String {
         }
     }
     let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{count} of {name}")).collect();
-    format!("{} usable (keys: {})", keys.iter().count(), counts.join(", "))
+    format!("usable keys: {}", counts.join(", "))
 }
 
 /// Without a token the endpoint refuses; in which words tells who did.
