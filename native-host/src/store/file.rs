@@ -124,15 +124,19 @@ impl LooseMode {
 }
 
 /// Whether others than the owner of a file may do anything with it.
-#[cfg(unix)]
 pub(crate) fn loose_mode(path: &Path) -> Option<LooseMode> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    let mode = mode_of(path)?;
     (mode & 0o077 != 0).then(|| LooseMode { path: path.to_owned(), mode })
 }
 
+#[cfg(unix)]
+fn mode_of(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    Some(fs::metadata(path).ok()?.permissions().mode() & 0o777)
+}
+
 #[cfg(not(unix))]
-pub(crate) const fn loose_mode(_: &Path) -> Option<LooseMode> {
+const fn mode_of(_: &Path) -> Option<u32> {
     None
 }
 

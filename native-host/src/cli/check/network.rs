@@ -31,9 +31,8 @@ pub(super) async fn of_upstream(proxy: &ProxySettings) -> Finding {
     let Some(upstream) = &proxy.upstream else {
         return ok(CHECK, "UPSTREAM_URL is not set: the gateway itself answers, with the identity of the caller");
     };
-    let address = if upstream.has_port() { upstream.authority.clone() } else { format!("{}:80", upstream.authority) };
     let limit = proxy.connect_timeout.map_or(PATIENCE, Duration::from_secs);
-    match timeout(limit, TcpStream::connect(address)).await {
+    match timeout(limit, TcpStream::connect(upstream.address())).await {
         Ok(Ok(_)) => ok(CHECK, format!("{} takes connections", upstream.origin())),
         Ok(Err(error)) => failed(CHECK, format!("{}: {error}", upstream.origin()), REMEDY),
         Err(_) => failed(CHECK, format!("{}: no connection within {} s", upstream.origin(), limit.as_secs()), REMEDY),
