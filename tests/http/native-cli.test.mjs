@@ -1,6 +1,7 @@
 // What the native host tells a person before and beside serving: `check`, `explain` and `completions`.
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import net from "node:net";
@@ -332,6 +333,27 @@ describe("explain", () => {
     await withHome(`worker_auth_token: ${TOKEN}\n`, async (home) => assert.equal((await explain({ AUTH_PROVIDER: "static" }, { token: TOKEN, home })).code, 0));
   });
 
+  test("which step refuses", async () => {
+    const refuses = async (name, reason, settings, request, pattern = /./) => {
+      const { explanation, step } = await explain(settings, { token: TOKEN, ...request });
+      assert.deepEqual([explanation.reason, step(name)?.status], [reason, "refused"], JSON.stringify(explanation.steps));
+      assert.match(step(name).detail, pattern);
+    };
+    await refuses("rule", "malformed_request", STATIC, { target: "/%00" });
+    await refuses("rule", "forbidden_method", STATIC, { method: "TRACE" });
+    await refuses("credential", "malformed_credential", STATIC, { token: "a b" });
+    await refuses("static_token", "invalid_token", STATIC, { token: secret("some-token-0123456789-abcdef") });
+    const ofUser = secret(legacyToken({ sub: "u1" }));
+    await refuses("static_token", "invalid_token", STATIC, { token: ofUser }, /AUTH_PROVIDER=supabase/);
+    await refuses("admin", "no_admin_token", { ...STATIC, ADMIN_TOKEN: secret("admin-token-0123456789-abcdef") }, { target: "/%61dmin" });
+    await refuses("terminal", "terminal_not_served", STATIC, { target: "/terminal/x" }, /NODETOOL_ENABLE_TERMINAL_WS/);
+    await refuses("own_path", "no_such_own_path", STATIC, { target: "/.auth/x" });
+    await refuses("own_path", "own_path_method", STATIC, { target: "/.auth/whoami", method: "POST" });
+    const old = secret("old-token-0123456789-abcdefgh");
+    const list = `accepted_tokens:\n  - name: old\n    sha256: ${createHash("sha256").update(old).digest("hex")}\n    not_after: 1\n`;
+    await withHome(list, (home) => refuses("static_token", "expired_static_token", { AUTH_PROVIDER: "static" }, { token: old, home }, /not_after/));
+  });
+
   test("where the request comes from", async () => {
     const open = { ENV: "development", WORKER_AUTH_TOKEN: TOKEN };
     assert.equal((await explain(open)).code, 0);
@@ -481,10 +503,10 @@ describe("completions", () => {
     });
   }
 
-  test("bash completes subcommands, flags and what they may be", async () => {
+  test("bash completes subcommands and flags", async () => {
     const { stdout } = await cli(["completions", "bash"]);
     const complete = (...words) => {
-      const ask = `COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _nodetool-auth nodetool-auth "\${@: -1}" "\${@: -2:1}"; echo "\${COMPREPLY[@]}"`;
+      const ask = `COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); registered=$(complete -p nodetool-auth); registered=\${registered#*-F }; "\${registered%% *}" nodetool-auth "\${@: -1}" "\${@: -2:1}"; echo "\${COMPREPLY[@]}"`;
       return execFileSync("bash", ["-c", `${stdout}\n${ask}`, "bash", "nodetool-auth", ...words], { encoding: "utf8" }).trim().split(" ");
     };
     assert.deepEqual(complete("exp"), ["explain"]);

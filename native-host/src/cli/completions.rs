@@ -21,8 +21,14 @@ pub(super) fn run(arguments: &ArgMatches) -> ExitCode {
     // Gathered first: the generator panics where nobody reads any more.
     let mut script = Vec::new();
     clap_complete::generate(*shell, &mut super::command(), "nodetool-auth", &mut script);
-    match io::stdout().lock().write_all(&script) {
+    match io::stdout().lock().write_all(mended(&String::from_utf8_lossy(&script)).as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// For bash the generator spells the hyphen of a program's name in two ways, and no case of the script is ever reached behind
+/// a subcommand (<https://github.com/clap-rs/clap/issues/6421>). In a script without that mistake there is nothing to mend.
+fn mended(script: &str) -> String {
+    script.replace("nodetool__subcmd__auth", "nodetool__auth")
 }
