@@ -79,7 +79,7 @@ mod web;
 mod worker;
 
 pub use action::{Action, Answer, Forward, MISCONFIGURED};
-pub use effects::{Effects, FetchedKeys, Unavailable, UserAnswer, drive};
+pub use effects::{Effects, FetchedKeys, KeysAnswer, Unavailable, UserAnswer, drive};
 pub use facts::{Facts, Field, Scheme};
 pub use gate::{Gate, Learned};
 pub use keys::{

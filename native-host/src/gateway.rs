@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http_body::Body;
 use hyper::{Request, Response, body::Incoming};
 use nodetool_edge_auth::{
-    Action, Answer, Effects, FetchedKeys, Gate, Outcome, Policy, ProxySettings, Reason, Secret, SignatureCheck, Step, Tokens,
+    Action, Answer, Effects, Gate, KeysAnswer, Outcome, Policy, ProxySettings, Reason, Secret, SignatureCheck, Step, Tokens,
     Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
 };
 
@@ -129,10 +129,10 @@ impl Effects for Host {
         Err(Unavailable)
     }
 
-    async fn keys(&self, wanted: WantedKeys) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
+    async fn keys(&self, wanted: WantedKeys) -> KeysAnswer {
         match &self.project {
             Some(project) => project.keys(wanted).await,
-            None => (Err(Unavailable), clock::now()),
+            None => KeysAnswer::Failed(clock::now()),
         }
     }
 

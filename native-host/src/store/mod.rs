@@ -210,12 +210,13 @@ pub enum StoreError {
 /// # Errors
 /// When the user has no home folder.
 pub fn deployment_path() -> Result<PathBuf, StoreError> {
-    let folder = if cfg!(windows) {
-        env::var_os("APPDATA").map(PathBuf::from)
-    } else {
-        env::home_dir().filter(|home| !home.as_os_str().is_empty()).map(|home| home.join(".config"))
-    };
-    Ok(folder.ok_or(StoreError::NoHome)?.join("nodetool").join("deployment.yaml"))
+    usual_path(cfg!(windows), env::var_os("APPDATA").map(PathBuf::from), env::home_dir()).ok_or(StoreError::NoHome)
+}
+
+fn usual_path(is_windows: bool, app_data: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
+    let is_there = |folder: &PathBuf| !folder.as_os_str().is_empty();
+    let folder = if is_windows { app_data.filter(is_there)? } else { home.filter(is_there)?.join(".config") };
+    Some(folder.join("nodetool").join("deployment.yaml"))
 }
 
 fn remedy(error: &io::Error) -> &'static str {
@@ -376,11 +377,26 @@ fn update(
 #[cfg(test)]
 mod tests {
     use super::{
-        DeploymentConfig, generate_secure_token, load_deployment_config, save_deployment_config, token_source, worker_auth_token,
+        DeploymentConfig, generate_secure_token, load_deployment_config, save_deployment_config, token_source, usual_path,
+        worker_auth_token,
     };
     use crate::TokenSource;
     use nodetool_edge_auth::Secret;
-    use std::fs;
+    use std::{fs, path::PathBuf};
+
+    #[test]
+    fn the_usual_path_of_each_system() {
+        let app_data = PathBuf::from(r"C:\Users\me\AppData\Roaming");
+        let (home, none) = (PathBuf::from("/home/me"), PathBuf::new());
+        let of_unix = home.join(".config/nodetool/deployment.yaml");
+        assert_eq!(usual_path(false, Some(app_data.clone()), Some(home.clone())), Some(of_unix));
+        let of_windows = app_data.join("nodetool").join("deployment.yaml");
+        assert_eq!(usual_path(true, Some(app_data.clone()), Some(home.clone())), Some(of_windows));
+        for missing in [None, Some(none)] {
+            assert_eq!(usual_path(false, Some(app_data.clone()), missing.clone()), None);
+            assert_eq!(usual_path(true, missing, Some(home.clone())), None);
+        }
+    }
 
     #[test]
     fn the_rules_of_where_a_token_comes_from() {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use nodetool_edge_auth::{
-    Effects, FetchedKeys, Jwks, Project as ProjectSettings, Secret, SignatureCheck, Unavailable, UnixTime, UserAnswer, WantedKeys,
+    Effects, Jwks, KeysAnswer, Project as ProjectSettings, Secret, SignatureCheck, Unavailable, UnixTime, UserAnswer, WantedKeys,
 };
 
 use super::steps::Step;
@@ -43,17 +43,20 @@ impl Effects for Witness {
         self.host.tokens().await
     }
 
-    async fn keys(&self, wanted: WantedKeys) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
+    async fn keys(&self, wanted: WantedKeys) -> KeysAnswer {
         let answer = self.host.keys(wanted).await;
         let url = self.url(ProjectSettings::jwks_url);
-        match &answer.0 {
-            Ok(fetched) => {
+        match &answer {
+            KeysAnswer::Fetched(fetched, _) => {
                 let keys = Jwks::parse(&fetched.document).unwrap_or_default();
                 let names: Vec<_> = keys.iter().map(|key| key.algorithm.name()).collect();
                 let names = if names.is_empty() { "no usable key".to_owned() } else { format!("keys for {}", names.join(", ")) };
                 self.tell("keys", true, format!("{url} has {names}"));
             }
-            Err(Unavailable) => self.tell("keys", false, format!("{url} cannot be fetched; `nodetool-auth check` tells why")),
+            // Nobody else is there who could be fetching them.
+            KeysAnswer::Failed(_) | KeysAnswer::UnderWay => {
+                self.tell("keys", false, format!("{url} cannot be fetched; `nodetool-auth check` tells why"));
+            }
         }
         answer
     }
