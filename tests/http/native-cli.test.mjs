@@ -258,8 +258,11 @@ describe("check", () => {
       const server = net.createServer((socket) => answer(socket.on("error", () => {}).resume())).listen(0, "127.0.0.1");
       await once(server, "listening");
       const address = `127.0.0.1:${server.address().port}`;
-      (await check({ ...STATIC, AUTH_LISTEN: address })).is("listen", "failed", /in use/);
-      server.close();
+      try {
+        (await check({ ...STATIC, AUTH_LISTEN: address })).is("listen", "failed", /in use/);
+      } finally {
+        server.close();
+      }
       await once(server, "close");
       (await check({ ...STATIC, AUTH_LISTEN: address })).is("listen", "ok");
     }
@@ -268,10 +271,13 @@ describe("check", () => {
   test("beside a gateway that runs", async () => {
     for (const settings of [STATIC, { AUTH_PROVIDER: "none" }]) {
       const host = await startNative({ settings });
-      const { code, is } = await check({ ...settings, AUTH_LISTEN: `127.0.0.1:${host.port}` });
-      is("listen", "warning", /a gateway listens on/);
-      assert.equal(code, 0);
-      await host.stop();
+      try {
+        const { code, is } = await check({ ...settings, AUTH_LISTEN: `127.0.0.1:${host.port}` });
+        is("listen", "warning", /a gateway listens on/);
+        assert.equal(code, 0);
+      } finally {
+        await host.stop();
+      }
     }
   });
 });
