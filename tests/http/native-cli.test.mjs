@@ -366,6 +366,9 @@ describe("explain", () => {
     const remote = await explain(open, { args: ["--peer", "192.0.2.1"] });
     assert.deepEqual([remote.code, remote.step("local").status], [2, "info"]);
     assert.equal((await explain(open, { args: ["--header", "X-Forwarded-For: 192.0.2.1"] })).code, 2);
+    // A header that is given twice is sent twice.
+    const twice = await explain(open, { args: ["--header", "Host: localhost", "--header", "Host: localhost"] });
+    assert.equal(twice.explanation.reason, "malformed_request");
   });
 
   for (const file of readdirSync(VECTORS).filter((name) => name.endsWith(".json") && name !== "settings.json")) {
