@@ -181,6 +181,23 @@ describe("check", () => {
     });
   });
 
+  test("a file that is somebody else's", async () => {
+    await withHome(`worker_auth_token: ${TOKEN}\n`, async (home, file) => {
+      const binary = path.join(home, "nodetool-auth");
+      copyFileSync(NATIVE_BINARY, binary);
+      chmodSync(home, 0o755);
+      chmodSync(path.dirname(file), 0);
+      const user = process.getuid() === 0 ? { uid: 65_534, gid: 65_534 } : {};
+      const { is } = await check({ AUTH_PROVIDER: "static" }, { home, binary, user });
+      is("deployment_file", "failed", /cannot read .*Permission denied.*as the user whose file it is/);
+      is("token", "failed");
+      const { code, stderr } = await cli(["explain", "--path", "/"], { settings: { AUTH_PROVIDER: "static" }, home, binary, user });
+      assert.equal(code, 1);
+      assert.match(stderr, /cannot explain this: cannot read/);
+      chmodSync(path.dirname(file), 0o700);
+    });
+  });
+
   test("what kind of API key it is", async () => {
     await withSupabase({ keys: [KEYS.ES256] }, async (supabase, settings) => {
       const jwt = (role) => secret(`${encode('{"alg":"HS256"}')}.${encode(JSON.stringify({ iss: "supabase", role }))}.${encode("signature-signature")}`);
