@@ -356,6 +356,22 @@ describe("explain", () => {
     await withHome(`worker_auth_token: ${TOKEN}\n`, async (home) => assert.equal((await explain({ AUTH_PROVIDER: "static" }, { token: TOKEN, home })).code, 0));
   });
 
+  test("what comes by standard input is not shown", async () => {
+    const headers = [["Authorization", `Bearer ${TOKEN}`], ["X-Api-Key", secret("api-key-0123456789-abcdefgh")]];
+    const { explanation } = await explain({ ...STATIC, UPSTREAM_URL: upstream.url }, { headers });
+    const seen = Object.fromEntries(explanation.upstream.headers);
+    assert.deepEqual([seen.authorization, seen["x-api-key"]], ["Bearer ***", "***"]);
+  });
+
+  test("a static token that looks like a user's is not read as one", async () => {
+    const token = secret("eyJub3QgYSBKV1Qi.0123456789.abcdefgh");
+    const settings = { AUTH_PROVIDER: "supabase", SUPABASE_URL: `http://${NOWHERE}`, SUPABASE_KEY: API_KEY, WORKER_AUTH_TOKEN: token, ADMIN_TOKEN: secret("admin-token-0123456789-abcdef") };
+    const passes = await explain(settings, { token });
+    assert.deepEqual([passes.code, passes.step("static_token").status, passes.step("header")], [0, "ok", undefined]);
+    const admin = await explain(settings, { token, target: "/admin" });
+    assert.deepEqual([admin.explanation.reason, admin.step("admin").status, admin.step("header")], ["no_admin_token", "refused", undefined]);
+  });
+
   test("which step refuses", async () => {
     const refuses = async (name, reason, settings, request, pattern = /./) => {
       const { explanation, step } = await explain(settings, { token: TOKEN, ...request });
