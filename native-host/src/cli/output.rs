@@ -24,3 +24,13 @@ pub(super) fn one_line(text: &str) -> String {
     }
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn nothing_that_is_shown_makes_a_line_of_its_own_or_moves_the_cursor() {
+        assert_eq!(one_line("a\nok       token: \u{1b}[2Jb\u{9b}é"), "a\\nok       token: \\u{1b}[2Jb\\u{9b}é");
+    }
+}

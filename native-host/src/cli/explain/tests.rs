@@ -58,7 +58,7 @@ fn jwt() -> impl Strategy<Value = String> {
         json!({ "exp": "soon" }),
         json!({ "nbf": now + 1000 }),
         json!({ "iat": -1 }),
-        json!({ "iss": "https://evil.example" }),
+        json!({ "iss": "https://evil.example\nok       signature: right" }),
         json!({ "aud": ["other"] }),
         json!({ "sub": "1" }),
         json!({ "role": null }),
@@ -198,7 +198,9 @@ proptest! {
 
         let refused: Vec<_> = explanation.steps.iter().filter(|step| step.status == Status::Refused).collect();
         prop_assert_eq!(refused.is_empty(), explanation.passes(), "{:?}: {:?}", explanation.verdict, refused.iter().map(|step| &step.detail).collect::<Vec<_>>());
-        let printed = format!("{:?} {}", explanation.lines(), explanation.json());
+        let (lines, json) = (explanation.lines(), explanation.json());
+        prop_assert!(!lines.concat().contains(char::is_control), "{lines:?}");
+        let printed = format!("{lines:?} {json}");
         for secret in [TOKEN, ADMIN_TOKEN, SECRET] {
             prop_assert!(!printed.contains(secret), "{} is printed: {}", secret, printed);
         }
