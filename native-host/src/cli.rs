@@ -9,7 +9,7 @@ use clap::{Arg, ArgMatches, Command};
 use nodetool_edge_auth::{Host, SETTINGS, Settings, SettingsErrors};
 
 use crate::{
-    project, server,
+    memory, project, server,
     store::{self, StoreError},
 };
 
@@ -18,6 +18,10 @@ const EXIT_MISCONFIGURED: u8 = 78;
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
+    // Every subcommand has tokens in its hands.
+    if let Err(error) = memory::keep_private() {
+        eprintln!("nodetool-auth: a core dump of this process could hold tokens, and cannot be forbidden: {error}");
+    }
     let matches = match command().try_get_matches() {
         Ok(matches) => matches,
         Err(answer) => {
