@@ -39,6 +39,7 @@ function testHttp() {
   run("cargo", ["build", "--locked", "--release", "--package", "nodetool-auth"]);
   // What `signatures.test.mjs` asks for the vectors.
   run("cargo", ["build", "--locked", "--package", "nodetool-auth", "--example", "signatures"]);
+  buildStatic();
   const transcripts = path.join(ROOT, "target", "tmp", "transcripts");
   rmSync(transcripts, { recursive: true, force: true });
   mkdirSync(transcripts, { recursive: true, mode: 0o700 });
@@ -46,6 +47,17 @@ function testHttp() {
   // One file at a time: each starts servers of its own, and some measure memory.
   run(process.execPath, ["--test", "--test-concurrency=1", ...testsIn("tests/http")], { env });
   testTranscripts(transcripts);
+}
+
+/** The binary of the image, where there is something to run it and a C compiler for its libc; the tests of it are skipped where not. */
+function buildStatic() {
+  const works = (command, ...args) => spawnSync(command, args, { stdio: "ignore" }).status === 0;
+  const target = { x64: "x86_64-unknown-linux-musl", arm64: "aarch64-unknown-linux-musl" }[process.arch];
+  const missing = !works("docker", "info") && !works("podman", "info") ? "Neither docker nor podman runs here" : !works("musl-gcc", "--version") ? "There is no musl-gcc (Debian: musl-tools)" : undefined;
+  if (missing) return step(`${missing}: the image is NOT built, and its tests are skipped`);
+  step("Compiling the native host for the image");
+  run("rustup", ["target", "add", target]);
+  run("cargo", ["build", "--locked", "--release", "--package", "nodetool-auth", "--target", target], { env: { ...process.env, TARGET_CC: "musl-gcc" } });
 }
 
 /** Of all secrets that the hosts were given, none may be in what they printed, in any of the tests. */

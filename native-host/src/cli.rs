@@ -1,5 +1,6 @@
 //! The command line: flags and environment variables become settings, and a subcommand does something with them.
 
+mod health;
 mod serve;
 mod token;
 
@@ -32,6 +33,9 @@ pub fn main() -> ExitCode {
     };
     if let Some(arguments) = matches.subcommand_matches("token") {
         return token::main(arguments);
+    }
+    if let Some(arguments) = matches.subcommand_matches("health") {
+        return health::main(arguments);
     }
     let arguments = matches.subcommand_matches("serve").unwrap_or(&matches);
     match Given::by(arguments).and_then(serve::run) {
@@ -99,6 +103,7 @@ fn command() -> Command {
         .after_help("Each setting is also read from the environment variable of its name. Secrets are read from there only: a command line is visible to every user of a machine.\n\nExit status: 0 after a stop by signal, 78 if a setting is wrong, 1 if it could not start for another reason.")
         .subcommand(serve)
         .subcommand(token::command())
+        .subcommand(health::command())
         .args_conflicts_with_subcommands(true)
         .args(flags())
 }
