@@ -1,7 +1,7 @@
 // The unit for systemd: understood in every line, with the token as a credential, and with next to no privileges.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readFileSync, rmSync } from "node:fs";
+import { chmodSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { after, describe, test as nodeTest } from "node:test";
 
@@ -51,7 +51,7 @@ describe("a credential", () => {
     const file = writeFile(path.join(home, "deployment.yaml"), `worker_auth_token: ${TOKEN}\n`, 0o400);
     const own = settings(UNIT);
     assert.equal(own.NODETOOL_CONFIG_PATH, "%d/deployment.yaml");
-    spawnSync("chmod", ["0500", home]);
+    chmodSync(home, 0o500);
     const host = await startNative({ home, settings: { ...own, NODETOOL_CONFIG_PATH: file, AUTH_LISTEN: "127.0.0.1:0" } });
     try {
       const answer = await ask(host.port, request({ target: "/v1/models", headers: [["Host", "api.example.com"], ["Authorization", `Bearer ${TOKEN}`]] }));
@@ -60,6 +60,7 @@ describe("a credential", () => {
       assert.ok(!host.log().includes("chmod"), host.log());
     } finally {
       assert.equal((await host.stop("SIGTERM")).code, 0);
+      chmodSync(home, 0o700);
       rmSync(home, { recursive: true, force: true });
     }
   });
