@@ -7,6 +7,7 @@ import { after, describe, test as nodeTest } from "node:test";
 import { promisify } from "node:util";
 
 import { ROOT, TOKEN, temporaryFolder } from "./support/hosts.mjs";
+import { secret, transcript } from "./support/transcripts.mjs";
 import { deadPort } from "./support/upstream.mjs";
 
 const run = promisify(execFile);
@@ -21,10 +22,12 @@ async function developing(state, variables, body) {
   // A process group of its own, so that all that it starts ends with it.
   const child = spawn("npx", command, { cwd: ROOT, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
   let log = "";
+  const write = transcript("wrangler", "console");
   const grown = new EventEmitter();
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding("utf8").on("data", (text) => {
       log += text;
+      write(text);
       grown.emit("more");
     });
   }
@@ -93,6 +96,7 @@ describe("wrangler dev", () => {
       const shown = new Set([...log.matchAll(/Authorization: Bearer (\S+)/g)].map(([, token]) => token));
       assert.equal(shown.size, 1, log);
       [token] = shown;
+      secret("the token that wrangler showed", token);
       assert.match(token, /^[A-Za-z0-9_-]{43}$/);
       assert.deepEqual(await ask(token), SERVED);
     });
