@@ -136,7 +136,11 @@ describe("compose.yaml", { skip: skip || (!COMPOSE && "neither `docker compose` 
     // Nothing but the name of the image is another, so that nobody's own is in the way.
     file = writeFile(path.join(folder, "compose.yaml"), readFileSync(path.join(ROOT, "compose.yaml"), "utf8").replace("image: nodetool-auth\n", `image: ${IMAGE}\n`).replace("    build: .\n", ""));
   });
-  after(() => compose({}, "down", "--volumes"));
+  after(() => {
+    compose({}, "down", "--volumes");
+    // Some forget their network.
+    engine("network", "rm", `${project}_default`);
+  });
 
   for (const [title, variables] of [["a token in the variable", { WORKER_AUTH_TOKEN: TOKEN }], ["a token in the volume", {}]]) {
     test(title, async () => {

@@ -33,7 +33,8 @@ describe("health", () => {
       // A listener on every address is asked on this machine; a flag goes before its variable; other settings do not matter.
       const { stdout } = await health({ AUTH_LISTEN: "x", AUTH_PROVIDER: "jwt" }, "--listen", `0.0.0.0:${host.port}`, "--json");
       assert.deepEqual(JSON.parse(stdout), { healthy: true, url: `http://${address}`, status });
-      await host.stop();
+      await host.stop("SIGTERM");
+      assert.ok(!host.log().includes("whoami"), "and the log is not filled with it");
       const { code, stderr } = await health({ AUTH_LISTEN: address });
       assert.equal(code, 1);
       assert.match(stderr, /does not answer: .*refused/);
