@@ -80,7 +80,9 @@ struct Given {
 impl Given {
     fn by(arguments: &ArgMatches) -> Result<Self, SettingsErrors> {
         let values = given(arguments);
-        Ok(Self { settings: Settings::parse(Host::Native, |name| values.get(name).cloned())?, values })
+        let mut settings = Settings::parse(Host::Native, |name| values.get(name).cloned())?;
+        settings.warnings.extend(slips(env::vars_os().filter_map(|(name, _)| name.into_string().ok())));
+        Ok(Self { settings, values })
     }
 
     /// The tokens of a gateway with these settings, if it asks anybody for one. `in_file` finds those that are not here.
@@ -109,6 +111,21 @@ fn not_yet<'a>(value: &'a impl Fn(&'static str) -> Option<String>) -> impl Itera
     nodetool_edge_auth::NOT_YET.into_iter().filter_map(move |name| value(name).map(|value| (name, value)))
 }
 
+/// Variables that are settings but for one slip: what they were to change stays as it is, which may be less than was meant.
+fn slips(variables: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
+    let is_setting =
+        |name: &str| SETTINGS.iter().any(|setting| setting.name == name) || nodetool_edge_auth::NOT_YET.contains(&name);
+    // Of short names too many others are like them.
+    let meant = |name: &str| {
+        let mut settings = SETTINGS.iter().map(|setting| setting.name).filter(|setting| setting.len() >= 8);
+        settings.find(|setting| strsim::osa_distance(setting, name) == 1)
+    };
+    variables.filter(move |name| !is_setting(name)).filter_map(move |name| {
+        let setting = meant(&name)?;
+        Some(format!("{name} is not a setting, and does nothing; rename it to {setting} if that is meant, or unset it"))
+    })
+}
+
 fn command() -> Command {
     let serve = Command::new("serve").about("Run the gateway (the default)").after_help(HELP).args(flags());
     Command::new("nodetool-auth")
@@ -135,7 +152,25 @@ fn flags() -> impl Iterator<Item = Arg> {
 
 #[cfg(test)]
 mod tests {
-    use super::{command, given};
+    use super::{command, given, slips};
+
+    #[test]
+    fn a_slip_of_the_pen_is_told_and_what_has_nothing_to_do_with_it_is_not() {
+        let told = |name: &str| slips([name.to_owned()].into_iter()).next();
+        for (slip, meant) in [
+            ("AUTH_PROVIDR", "AUTH_PROVIDER"),
+            ("AUTH_PROIVDER", "AUTH_PROVIDER"),
+            ("SUPABASE_URLS", "SUPABASE_URL"),
+            ("LOGLEVEL", "LOG_LEVEL"),
+        ] {
+            assert!(told(slip).is_some_and(|told| told.contains(slip) && told.contains(&format!("to {meant} "))), "{slip}");
+        }
+        for other in
+            ["AUTH_PROVIDER", "ENV", "EN", "ENVS", "PATH", "SUPABASE_ANON_KEY", "AUTH_SECRET", "auth_provider", "AUTH_TLS_CERT"]
+        {
+            assert_eq!(told(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn the_command_is_consistent() {

@@ -128,6 +128,12 @@ describe("check", () => {
     assert.deepEqual(findings.map(({ check, status, detail }) => `${check} ${status} ${detail.split(":")[0]}`).sort(), Object.keys(wrong).map((name) => `settings failed ${name}`).sort());
   });
 
+  test("a setting with a slip in its name", async () => {
+    const [settled, slip] = (await check({ ...STATIC, AUTH_PROVIDR: "none" })).of("settings");
+    assert.deepEqual([settled.status, slip.status, slip.detail], ["ok", "warning", "AUTH_PROVIDR is not a setting, and does nothing"]);
+    assert.match(slip.remedy, /AUTH_PROVIDER/);
+  });
+
   test("who may pass", async () => {
     (await check(STATIC)).is("provider", "ok", /ENV=development/);
     (await check({ ...STATIC, AUTH_PROVIDER: undefined })).is("provider", "warning", /AUTH_PROVIDER is not set/);
