@@ -1,5 +1,6 @@
 //! The command line: flags and environment variables become settings, and a subcommand does something with them.
 
+mod rotate_kv;
 mod serve;
 mod token;
 

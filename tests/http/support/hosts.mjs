@@ -77,19 +77,24 @@ export const COMPATIBILITY = {
   compatibilityFlags: [...(/^compatibility_flags\s*=\s*\[([^\]]*)\]/m.exec(wranglerToml)?.[1] ?? "").matchAll(/"([^"]+)"/g)].map(([, flag]) => flag),
 };
 
+/** The Worker as it was built, as Miniflare takes it. */
+export const SCRIPT = {
+  modules: true,
+  scriptPath: path.join(WORKER, "index.js"),
+  modulesRoot: WORKER,
+  modulesRules: [
+    { type: "ESModule", include: ["**/*.js"] },
+    { type: "CompiledWasm", include: ["**/*.wasm"] },
+  ],
+  ...COMPATIBILITY,
+};
+
 /** `bindings`: further ones than texts, as Miniflare takes them. */
 export async function startEdge({ settings = {}, bindings = {}, store } = {}) {
   let log = "";
   const gather = (stream) => stream.setEncoding("utf8").on("data", (text) => (log += text));
   const miniflare = new Miniflare({
-    modules: true,
-    scriptPath: path.join(WORKER, "index.js"),
-    modulesRoot: WORKER,
-    modulesRules: [
-      { type: "ESModule", include: ["**/*.js"] },
-      { type: "CompiledWasm", include: ["**/*.wasm"] },
-    ],
-    ...COMPATIBILITY,
+    ...SCRIPT,
     bindings: settings,
     kvNamespaces: { AUTH_KV: "auth" },
     ...bindings,
@@ -113,6 +118,7 @@ export async function startEdge({ settings = {}, bindings = {}, store } = {}) {
     log: () => log,
     kv: () => miniflare.getKVNamespace("AUTH_KV"),
     caches: () => miniflare.getCaches(),
+    secrets: async () => (await miniflare.getSecretsStoreSecretAPI("WORKER_AUTH_TOKEN"))(),
     stop: () => miniflare.dispose(),
   };
 }
