@@ -217,7 +217,7 @@ impl Rotation<'_> {
         let by_hand = |error| Failure::Retire(error, self.wrangler.put_command(&quote(&ended(both).to_json())));
         // Others may have added theirs while this one waited.
         let value = self.wrangler.get().map_err(by_hand)?;
-        let current = Accepted::parse(value.as_ref().map(Secret::reveal), self.asked).map_err(Failure::Unusable)?;
+        let current = Accepted::parse(value.as_ref().map(Secret::reveal), self.asked).map_err(|_| Failure::Overtaken)?;
         // KV may still tell what was there before.
         let current = if current == *before { both.clone() } else { current };
         if !current.has(digest) {

@@ -41,12 +41,13 @@ pub(super) enum Told {
 impl Probe {
     /// For the gateway under this origin. Nothing but `https` carries a token over a network.
     pub(super) fn new(origin: &str) -> Result<Self, &'static str> {
+        const MALFORMED: &str = "it must be like https://api.example.com";
         let whoami = format!("{}/.auth/whoami", origin.trim_end_matches('/'));
-        let whoami: Uri = whoami.parse().map_err(|_| "it is not a URL")?;
+        let whoami: Uri = whoami.parse().map_err(|_| MALFORMED)?;
         match (whoami.scheme_str(), whoami.host()) {
             (Some("https"), Some(_)) | (Some("http"), Some("localhost" | "127.0.0.1" | "[::1]")) => {}
             (Some("http"), _) => return Err("the token goes there, so it must be https"),
-            _ => return Err("it must be like https://api.example.com"),
+            _ => return Err(MALFORMED),
         }
         if whoami.path() != "/.auth/whoami" || whoami.query().is_some() {
             return Err("it must have no path");
