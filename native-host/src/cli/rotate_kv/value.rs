@@ -120,7 +120,7 @@ fn hash_of(entry: &Map<String, Value>) -> Option<&str> {
 }
 
 fn is_of(entry: &Map<String, Value>, digest: &Digest) -> bool {
-    hash_of(entry).is_some_and(|hash| hash.eq_ignore_ascii_case(&digest.to_string()))
+    hash_of(entry).is_some_and(|hash| hash == digest.to_string())
 }
 
 #[cfg(test)]
@@ -210,7 +210,7 @@ mod tests {
     }
 
     fn any_entry() -> impl Strategy<Value = (String, Option<&'static str>, Option<u64>)> {
-        ("[a-f]", option::of(select(vec!["", "main", "ci", "a \"quoted\" one"])), option::of(0..200_u64))
+        ("[a-f]", option::of(select(vec!["", "main", "ci", "a \"quoted\" one"])), option::of(0..12_u64))
     }
 
     /// The last second at which each token passes; `None` is for ever.
@@ -230,7 +230,7 @@ mod tests {
         /// At each step of a rotation every token passes for as long as it should, and the others do not notice.
         #[test]
         fn nobody_is_shut_out_before_time(
-            entries in vec(any_entry(), 0..6), at in 0..4_usize, now in 0..200_u64, overlap in 0..100_u64,
+            entries in vec(any_entry(), 0..6), at in 0..4_usize, now in 0..12_u64, overlap in 0..6_u64,
         ) {
             let entries: Vec<Value> = entries.iter().map(|(token, name, end)| entry(*name, token, *end)).collect();
             let before = parse(&list(&entries));
