@@ -28,9 +28,9 @@ use probe::{Probe, Told};
 use value::{Accepted, NameError};
 use wrangler::{Wrangler, WranglerError, quote};
 
-/// After this, other data centres have the new value (a minute or somewhat more) and every isolate has read it again (half a
+/// After this, other data centres have the new value (a minute or somewhat more), and every isolate has read it again (half a
 /// minute).
-const SETTLE: &str = "90s";
+const SETTLE: &str = "2m";
 
 /// How many times in a row the new token must pass.
 const IN_A_ROW: u32 = 5;
@@ -149,7 +149,7 @@ impl Rotation<'_> {
         let both = before.with(&name, &digest, now());
         say(&format!("1/3 adding the new token, named {name:?}"));
         self.wrangler.put(&both.to_json()).map_err(Failure::Add)?;
-        say(&format!("2/3 waiting until {} accepts it, everywhere (a minute or two)", self.url));
+        say(&format!("2/3 waiting until {} accepts it, everywhere (some two minutes)", self.url));
         self.wait_until_live(probe, &token).await?;
 
         let end = now().saturating_add(self.overlap);
