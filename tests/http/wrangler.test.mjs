@@ -1,11 +1,12 @@
 // The Worker as its developers run it: `wrangler dev`, and a token that `wrangler kv` put there.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
+import path from "node:path";
 import { after, describe, test as nodeTest } from "node:test";
 import { promisify } from "node:util";
 
-import { ROOT, TOKEN, temporaryFolder } from "./support/hosts.mjs";
+import { ROOT, TOKEN, temporaryFolder, writeFile } from "./support/hosts.mjs";
 import { WRANGLER_ENV as env, developing } from "./support/wrangler.mjs";
 
 const run = promisify(execFile);
@@ -62,5 +63,26 @@ describe("wrangler dev", () => {
       assert.equal((await ask("wrong"))[0], 401);
       assert.ok(!(await logged(/reason=invalid_token/)).includes(token), "and not shown again");
     });
+  });
+
+  test("the environment for developers that wrangler.toml has as a comment", async () => {
+    const state = folder();
+    const text = readFileSync(path.join(ROOT, "wrangler.toml"), "utf8");
+    const block = /^# \[env\.dev\]\n(# .*\n)+/m.exec(text)[0];
+    const config = text.replace(block, block.replaceAll(/^# /gm, "")).replace(/^\[build\]\n(.+\n)*/m, "").replace(/^main = "(.*)"/m, (_, main) => `main = ${JSON.stringify(path.join(ROOT, main))}`);
+    // In a folder of its own, so that no settings but these are found.
+    const file = writeFile(path.join(folder(), "wrangler.toml"), config);
+    await developing(
+      state,
+      {},
+      async (ask, logged, url) => {
+        // As on Cloudflare's network, where nothing is generated without the arbiter.
+        const response = await fetch(`${url}/v1/models`, { headers: { "CF-Ray": "230b030023ae2822-SJC" } });
+        assert.deepEqual([response.status, await response.json()], REFUSED);
+        const [, token] = /Authorization: Bearer (\S+)\s/.exec(await logged(/Authorization: Bearer \S+\s/));
+        assert.deepEqual(await ask(token), SERVED);
+      },
+      ["--config", file, "--env", "dev"],
+    );
   });
 });

@@ -8,10 +8,10 @@ import { deadPort } from "./upstream.mjs";
 export const WRANGLER_ENV = { ...process.env, WRANGLER_SEND_METRICS: "false", WRANGLER_SEND_ERROR_REPORTS: "false", CLOUDFLARE_CF_FETCH_ENABLED: "false", CI: "1", NO_COLOR: "1" };
 
 /** Runs `wrangler dev` in the project's own folder, with its state elsewhere, for as long as `body` takes. */
-export async function developing(state, variables, body) {
+export async function developing(state, variables, body, options = []) {
   const port = await deadPort();
   const vars = Object.entries(variables).flatMap(([name, value]) => ["--var", `${name}:${value}`]);
-  const command = ["wrangler", "dev", "--port", String(port), "--inspector-port", String(await deadPort()), "--persist-to", state, "--show-interactive-dev-session=false", ...vars];
+  const command = ["wrangler", "dev", "--port", String(port), "--inspector-port", String(await deadPort()), "--persist-to", state, "--show-interactive-dev-session=false", ...options, ...vars];
   // A process group of its own, so that all that it starts ends with it.
   const child = spawn("npx", command, { cwd: ROOT, env: WRANGLER_ENV, detached: true, stdio: ["ignore", "pipe", "pipe"] });
   let log = "";
