@@ -21,6 +21,17 @@ pub struct FetchedKeys {
     pub max_age: Option<u64>,
 }
 
+/// What came of asking for the key set of the project.
+#[derive(Clone, Debug)]
+pub enum KeysAnswer {
+    /// This is it, as of when it was fetched.
+    Fetched(FetchedKeys, UnixTime),
+    /// It could not be had, at that time.
+    Failed(UnixTime),
+    /// Another request is fetching it, and this one need not wait: see [`WantedKeys::has_stand_in`].
+    UnderWay,
+}
+
 /// What the user endpoint said.
 #[derive(Clone, Debug)]
 pub struct UserAnswer {
@@ -39,9 +50,9 @@ pub trait Effects {
     /// The value of `worker_auth_token` in the token store, if there is one.
     async fn tokens(&self) -> Result<Option<Secret>, Unavailable>;
 
-    /// The key set of the project, and when it was fetched, or when that failed. One that was fetched for somebody else will do
-    /// if it is new enough. One past its age is better than none, as long as the server cannot be reached.
-    async fn keys(&self, wanted: WantedKeys) -> (Result<FetchedKeys, Unavailable>, UnixTime);
+    /// The key set of the project. One that was fetched for somebody else will do if it is new enough. One past its age is
+    /// better than none, as long as the server cannot be reached.
+    async fn keys(&self, wanted: WantedKeys) -> KeysAnswer;
 
     /// Whether a signature is right.
     async fn signature(&self, check: SignatureCheck<'_>) -> bool;
@@ -60,8 +71,8 @@ pub async fn drive(mut step: Step<'_>, host: &impl Effects) -> Outcome {
                 need.provide(value, host.now())
             }
             Step::NeedKeys(need) => {
-                let (fetched, at) = host.keys(need.wanted()).await;
-                need.provide(fetched, at, host.now())
+                let answer = host.keys(need.wanted()).await;
+                need.provide(answer, host.now())
             }
             Step::NeedSignature(need) => {
                 let is_right = match need.check() {

@@ -1,14 +1,14 @@
 //! The surface for JavaScript: the same judgement, on a `Request` of the Fetch standard.
 #![expect(unreachable_pub, reason = "what JavaScript reaches, Rust does not")]
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use js_sys::{Error, Object, Promise};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
 use crate::{
-    Action, Answer, Effects, Facts, FetchedKeys, Host, Outcome, Reason, Secret, Settings, SignatureCheck, Tokens, Unavailable,
-    UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
+    Action, Answer, Effects, Facts, Host, KeysAnswer, Outcome, Policy, Reason, Secret, Settings, SignatureCheck, Tokens,
+    Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
     web::{
         self, crypto,
         project::{Project, Shelf},
@@ -55,6 +55,7 @@ pub struct Gate(Rc<Inner>);
 
 struct Inner {
     gate: RefCell<crate::Gate>,
+    policy: Arc<Policy>,
     project: Option<Rc<Project>>,
 }
 
@@ -71,8 +72,9 @@ impl Gate {
             Err(_) if !settings.policy.needs_token() => Tokens::default(),
             Err(error) => return Err(Error::new(&format!("WORKER_AUTH_TOKEN: {error}"))),
         };
-        let gate = RefCell::new(crate::Gate::with_tokens(settings.policy, tokens));
-        Ok(Self(Rc::new(Inner { gate, project: settings.project.map(Project::new) })))
+        let gate = crate::Gate::with_tokens(settings.policy, tokens);
+        let policy = Arc::clone(gate.policy());
+        Ok(Self(Rc::new(Inner { gate: RefCell::new(gate), policy, project: settings.project.map(Project::new) })))
     }
 
     /// Judges a request. Its body is left alone.
@@ -100,8 +102,7 @@ impl Inner {
             return with_headers(refusal, request, "", "");
         };
         let verdict = self.judge(&facts).await;
-        let gate = self.gate.borrow();
-        match Action::of(&verdict, gate.policy(), &facts, web::now()) {
+        match Action::of(&verdict, &self.policy, &facts, web::now()) {
             Action::Respond(answer) => with_headers(told(&verdict, Some(&answer), facts.method()), request, "", ""),
             Action::Forward(plan) => {
                 with_headers(told(&verdict, None, ""), request, &web::dropped(&snapshot, &facts, &plan), &web::set(&plan))
@@ -111,7 +112,8 @@ impl Inner {
 
     async fn verify(&self, token: &str) -> JsValue {
         let authorization = format!("Bearer {token}");
-        let mut facts = Facts::new("GET", "/", None);
+        // Of what no setting makes public: nothing but the token may open it.
+        let mut facts = Facts::new("POST", "/", None);
         facts.header("authorization", authorization.as_bytes());
         let verdict = self.judge(&facts).await;
         let answer = match verdict {
@@ -122,7 +124,8 @@ impl Inner {
     }
 
     async fn judge(&self, facts: &Facts<'_>) -> Verdict {
-        let step = begin(&mut self.gate.borrow_mut(), facts, web::now());
+        let now = web::now();
+        let step = begin(&mut self.gate.borrow_mut(), facts, now);
         let Outcome { verdict, learned, used_stale_keys, .. } = drive(step, self).await;
         if !learned.is_nothing() {
             self.gate.borrow_mut().learn(learned);
@@ -157,10 +160,10 @@ impl Effects for Inner {
         Err(Unavailable)
     }
 
-    async fn keys(&self, wanted: WantedKeys) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
+    async fn keys(&self, wanted: WantedKeys) -> KeysAnswer {
         match &self.project {
             Some(project) => project.keys(wanted, Rc::new(NoShelf)).await,
-            None => (Err(Unavailable), web::now()),
+            None => KeysAnswer::Failed(web::now()),
         }
     }
 
@@ -180,11 +183,11 @@ impl Effects for Inner {
 struct NoShelf;
 
 impl Shelf for NoShelf {
-    async fn find<T>(&self, _name: &str, _usable: impl FnMut(&str) -> Option<T>) -> Option<T> {
+    async fn find<T>(&self, _name: &str, _patience: f64, _usable: impl FnMut(&str) -> Option<T>) -> Option<T> {
         None
     }
 
-    fn leave(&self, _name: String, _record: String, _seconds: u64) {}
+    fn leave(&self, _name: &str, _record: &str, _seconds: u64) {}
 
     fn outlive(&self, _work: &Promise) {}
 }

@@ -45,7 +45,7 @@ pub(crate) struct Claims {
 
 impl Claims {
     /// Those of a user's session, by Supabase's rules, but for its end.
-    fn of(claims: &Json<'_>, expected: &Expected, now: UnixTime) -> Option<Self> {
+    pub(crate) fn of(claims: &Json<'_>, expected: &Expected, now: UnixTime) -> Option<Self> {
         let latest = seconds(now) + f64::from(expected.leeway);
         let expires = time(claims.get("exp")?)?;
         for name in ["nbf", "iat"] {
@@ -118,14 +118,14 @@ impl<'a> Untrusted<'a> {
 }
 
 /// The three segments of a token, decoded, and what its signature is over.
-struct Segments<'a> {
-    header: Vec<u8>,
-    claims: Vec<u8>,
+pub(crate) struct Segments<'a> {
+    pub(crate) header: Vec<u8>,
+    pub(crate) claims: Vec<u8>,
     message: &'a [u8],
     signature: Vec<u8>,
 }
 
-fn split(token: &[u8]) -> Option<Segments<'_>> {
+pub(crate) fn split(token: &[u8]) -> Option<Segments<'_>> {
     if token.len() > MAX_TOKEN {
         return None;
     }
@@ -141,7 +141,7 @@ fn split(token: &[u8]) -> Option<Segments<'_>> {
 }
 
 /// What a header says of the signature: its algorithm, and the key that it means.
-fn read_header(header: &[u8]) -> Result<(Algorithm, Option<String>), Reason> {
+pub(crate) fn read_header(header: &[u8]) -> Result<(Algorithm, Option<String>), Reason> {
     let header = Json::parse(header).ok_or(Reason::MalformedToken)?;
     // A key that a token brings along is no key, and an extension that is critical is not understood.
     if ["crit", "jwk", "jku", "x5u", "x5c", "b64", "zip", "enc"].iter().any(|name| header.get(name).is_some()) {
@@ -154,7 +154,7 @@ fn read_header(header: &[u8]) -> Result<(Algorithm, Option<String>), Reason> {
     Ok((Algorithm::named(algorithm).ok_or(Reason::UnsupportedAlgorithm)?, key_id))
 }
 
-fn seconds(time: UnixTime) -> f64 {
+pub(crate) fn seconds(time: UnixTime) -> f64 {
     time.as_millis() as f64 / 1000.0
 }
 

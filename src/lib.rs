@@ -68,6 +68,7 @@ mod signature;
 mod step;
 mod time;
 mod token;
+mod trace;
 mod verdict;
 
 #[cfg(all(feature = "js", target_arch = "wasm32"))]
@@ -78,12 +79,13 @@ mod web;
 mod worker;
 
 pub use action::{Action, Answer, Forward, MISCONFIGURED};
-pub use effects::{Effects, FetchedKeys, Unavailable, UserAnswer, drive};
+pub use effects::{Effects, FetchedKeys, KeysAnswer, Unavailable, UserAnswer, drive};
 pub use facts::{Facts, Field, Scheme};
 pub use gate::{Gate, Learned};
 pub use keys::{
     Algorithm, FAILURE_COOLDOWN, Jwks, Key, MAX_JWKS, MISS_COOLDOWN, Material, Thumbprint, USABLE_FOR, lifetime, max_age,
 };
+pub use path::Area;
 pub use policy::{Environment, Policy, Provider};
 pub use settings::{Host, NOT_YET, Project, ProxySettings, SETTINGS, Setting, SettingError, Settings, SettingsErrors, Upstream};
 #[cfg(feature = "rustcrypto")]
@@ -91,4 +93,5 @@ pub use signature::verify_signature;
 pub use step::{NeedKeys, NeedSignature, NeedTokens, NeedUser, Outcome, SignatureCheck, Step, WantedKeys, begin};
 pub use time::UnixTime;
 pub use token::{Digest, Secret, StoreError, TokenError, Tokens, generate_token, mask_token};
+pub use trace::{ClaimTrace, JwtTrace, Presented, Restriction, Rule, Trace, trace};
 pub use verdict::{Destination, Identity, Pass, Reason, TokenType, Verdict};

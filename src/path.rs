@@ -54,6 +54,41 @@ impl Areas {
     }
 }
 
+/// A restricted place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Area {
+    /// `/admin` and below.
+    Admin,
+    /// `/terminal` and below.
+    Terminal,
+    /// `/.auth` and below: the gateway's own paths.
+    Own,
+}
+
+impl Area {
+    /// The path at its top.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Admin => "/admin",
+            Self::Terminal => "/terminal",
+            Self::Own => "/.auth",
+        }
+    }
+}
+
+/// The places that a path falls under, each with the reading of the fewest rewritings by which it does. Only to be shown:
+/// what is judged are the [`Areas`].
+pub(crate) fn restrictions(path: &[u8]) -> Vec<(Area, Vec<u8>)> {
+    let found = Areas::of(path).unwrap_or_default();
+    if found.is_none() {
+        return Vec::new();
+    }
+    let readings = if is_plain(path) { vec![(0, path.to_vec())] } else { readings(path).unwrap_or_default() };
+    let by = |area: Area| readings.iter().find(|(_, reading)| is_under(reading, area.path().as_bytes()));
+    let shown = |area: Area| by(area).map(|(_, reading)| (area, reading.clone()));
+    [Area::Admin, Area::Terminal, Area::Own].into_iter().filter_map(shown).collect()
+}
+
 /// Whether a path is refused before any other judgement: control bytes raw or encoded, a raw backslash,
 /// a raw `#` (a request target has no fragment; hyper has cut it off before), a broken percent escape, no leading slash.
 pub(crate) fn is_malformed(path: &[u8]) -> bool {

@@ -153,7 +153,7 @@ impl Policy {
         self.place(facts, Some(identity))
     }
 
-    fn is_public(&self, facts: &Facts<'_>) -> bool {
+    pub(crate) fn is_public(&self, facts: &Facts<'_>) -> bool {
         matches!(facts.method, "GET" | "HEAD") && facts.is_bare() && self.public_paths().any(|public| public == facts.path)
     }
 

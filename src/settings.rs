@@ -111,9 +111,15 @@ impl Upstream {
         format!("{}://{}", self.scheme.as_str(), self.authority)
     }
 
-    /// Whether the origin names its port. Otherwise it is the one of its scheme.
-    pub fn has_port(&self) -> bool {
-        self.authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'))
+    /// `host:port`, to connect to. Where the origin names no port, it is the one of its scheme.
+    pub fn address(&self) -> String {
+        let has_port = self.authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+        let port = match self.scheme {
+            _ if has_port => "",
+            Scheme::Http => ":80",
+            Scheme::Https => ":443",
+        };
+        format!("{}{port}", self.authority)
     }
 
     fn parse(url: &str) -> Option<Self> {
@@ -510,5 +516,23 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
 
     fn wrong(&mut self, name: &'static str, problem: &str) {
         self.errors.push(SettingError { name, problem: problem.to_owned() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Upstream;
+
+    #[test]
+    fn an_origin_without_a_port_has_that_of_its_scheme() {
+        for (url, address) in [
+            ("http://a.example", "a.example:80"),
+            ("https://a.example/", "a.example:443"),
+            ("http://a.example:8080", "a.example:8080"),
+            ("http://[::1]", "[::1]:80"),
+            ("https://[::1]:9", "[::1]:9"),
+        ] {
+            assert_eq!(Upstream::parse(url).unwrap().address(), address);
+        }
     }
 }

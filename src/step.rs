@@ -3,7 +3,7 @@
 use alloc::{borrow::ToOwned, sync::Arc};
 
 use crate::{
-    effects::{FetchedKeys, Unavailable, UserAnswer},
+    effects::{KeysAnswer, Unavailable, UserAnswer},
     facts::Facts,
     gate::{Gate, Learned, Remembered, Source, StoreNews, TOKENS_FRESH_FOR},
     json::Json,
@@ -275,15 +275,33 @@ impl<'a> NeedKeys<'a> {
         self.wanted
     }
 
-    /// Goes on with the answer of the key server, fetched at `at`, or with that there is none.
-    pub fn provide(mut self, fetched: Result<FetchedKeys, Unavailable>, at: UnixTime, now: UnixTime) -> Step<'a> {
-        let keys = fetched.ok().and_then(|fetched| Some((Arc::new(Jwks::parse(&fetched.document)?), fetched.max_age)));
+    /// Goes on with what came of it.
+    pub fn provide(mut self, answer: KeysAnswer, now: UnixTime) -> Step<'a> {
+        let (keys, at) = match answer {
+            KeysAnswer::Fetched(fetched, at) => {
+                (Jwks::parse(&fetched.document).map(|keys| (Arc::new(keys), fetched.max_age)), at)
+            }
+            KeysAnswer::Failed(at) => (None, at),
+            KeysAnswer::UnderWay => return self.make_do(now),
+        };
         let news = KeyNews { keys, at, for_missing: self.for_missing };
         self.asked.keys.learn(news.clone());
         self.matter.learned.keys = Some(news);
-        let jwt = &self.asked.jwt;
-        let found = self.asked.keys.look_up(jwt.algorithm, jwt.key_id.as_deref(), now, false);
+        let found = self.look_up(now);
         with_keys(self.matter, self.asked, found, true)
+    }
+
+    /// Goes on with the keys that are there. That newer ones cannot be had is not known, so there is nothing to learn.
+    fn make_do(self, now: UnixTime) -> Step<'a> {
+        match self.look_up(now) {
+            Lookup::Found { key, .. } => with_keys(self.matter, self.asked, Lookup::Found { key, is_stale: false }, false),
+            _ => Step::Decided(self.matter.refuse(Reason::KeysUnavailable)),
+        }
+    }
+
+    fn look_up(&self, now: UnixTime) -> Lookup {
+        let jwt = &self.asked.jwt;
+        self.asked.keys.look_up(jwt.algorithm, jwt.key_id.as_deref(), now, false)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use nodetool_edge_auth::{
-    Answer, Digest, Effects, Facts, FetchedKeys, Gate, Host, Outcome, Reason, Secret, Settings, SignatureCheck, Step, StoreError,
+    Answer, Digest, Effects, Facts, Gate, Host, KeysAnswer, Outcome, Reason, Secret, Settings, SignatureCheck, Step, StoreError,
     Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
 };
 use proptest::{
@@ -121,8 +121,8 @@ impl Effects for Gateway {
         }
     }
 
-    async fn keys(&self, _: WantedKeys) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
-        (Err(Unavailable), self.time())
+    async fn keys(&self, _: WantedKeys) -> KeysAnswer {
+        KeysAnswer::Failed(self.time())
     }
 
     async fn signature(&self, _: SignatureCheck<'_>) -> bool {

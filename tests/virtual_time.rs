@@ -14,8 +14,8 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use nodetool_edge_auth::{
-    Answer, Effects, Facts, FetchedKeys, Gate, Host, Material, Outcome, Reason, Secret, Settings, SignatureCheck, Tokens,
-    Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
+    Answer, Effects, Facts, FetchedKeys, Gate, Host, KeysAnswer, Material, Outcome, Reason, Secret, Settings, SignatureCheck,
+    Tokens, Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
 };
 use proptest::{
     collection::vec,
@@ -76,6 +76,8 @@ struct World {
     stored: RefCell<Option<&'static str>>,
     /// If the host has the keys from somebody who fetched them earlier: when that was.
     fetched_at: Cell<Option<u64>>,
+    /// Whether another request is fetching the keys.
+    is_under_way: Cell<bool>,
     /// How long each of them takes.
     keys_take: Cell<u64>,
     signature_takes: Cell<u64>,
@@ -114,16 +116,20 @@ impl Effects for World {
         Ok(Some(Secret::new(stored.to_owned())))
     }
 
-    async fn keys(&self, _wanted: WantedKeys) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
+    async fn keys(&self, wanted: WantedKeys) -> KeysAnswer {
+        if self.is_under_way.get() {
+            assert!(wanted.has_stand_in, "who cannot do without waits");
+            return KeysAnswer::UnderWay;
+        }
         self.pass(self.keys_take.get());
         self.fetches.borrow_mut().push((self.now.get(), self.is_up.get()));
         if !self.is_up.get() {
-            return (Err(Unavailable), self.time());
+            return KeysAnswer::Failed(self.time());
         }
         let keys: Vec<Value> = self.listed.borrow().iter().map(|key| jwk(*key)).collect();
         let document = json!({ "keys": keys }).to_string().into_bytes();
         let at = self.fetched_at.get().map_or(self.time(), |at| UnixTime::from_millis(START + at));
-        (Ok(FetchedKeys { document, max_age: self.max_age.get() }), at)
+        KeysAnswer::Fetched(FetchedKeys { document, max_age: self.max_age.get() }, at)
     }
 
     async fn signature(&self, check: SignatureCheck<'_>) -> bool {
@@ -171,6 +177,7 @@ impl Gateway {
             user: RefCell::new(Some((403, json!({ "error_code": "bad_jwt" })))),
             stored: RefCell::new(Some(STATIC_TOKEN)),
             fetched_at: Cell::new(None),
+            is_under_way: Cell::new(false),
             keys_take: Cell::new(0),
             signature_takes: Cell::new(0),
             user_takes: Cell::new(0),
@@ -655,6 +662,18 @@ mod remembering {
 
 mod rotation {
     use super::*;
+
+    #[test]
+    fn while_another_request_fetches_an_old_key_will_do_and_nothing_is_held_against_the_server() {
+        let mut gateway = Gateway::new(&[]);
+        assert_eq!(gateway.ask(&token(1)), Passes);
+        gateway.at(MAX_AGE).world.list(&[1, 2]);
+        gateway.world.is_under_way.set(true);
+        // Not the outage that the log would be told of.
+        assert_eq!(gateway.ask(&token(1)), Passes);
+        gateway.world.is_under_way.set(false);
+        assert_eq!(gateway.ask(&token(2)), Passes, "at once, and no cooldown later");
+    }
 
     #[test]
     fn with_a_standby_key_nobody_is_refused_and_the_old_key_ends_in_time() {

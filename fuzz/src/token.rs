@@ -8,8 +8,8 @@ use std::{
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
 use nodetool_edge_auth::{
-    Action, Effects, Facts, FetchedKeys, Gate, Identity, Jwks, Learned, Outcome, Reason, Secret, SignatureCheck, TokenType,
-    Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
+    Action, Effects, Facts, FetchedKeys, Gate, Identity, Jwks, KeysAnswer, Learned, Outcome, Reason, Secret, SignatureCheck,
+    TokenType, Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
 };
 use serde_json::Value;
 use sha2::Sha256;
@@ -241,8 +241,8 @@ impl Effects for World<'_> {
         unreachable!("the tokens of the gate are fixed")
     }
 
-    async fn keys(&self, _: WantedKeys) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
-        (Ok(FetchedKeys { document: DOCUMENT.clone().into_bytes(), max_age: None }), self.now)
+    async fn keys(&self, _: WantedKeys) -> KeysAnswer {
+        KeysAnswer::Fetched(FetchedKeys { document: DOCUMENT.clone().into_bytes(), max_age: None }, self.now)
     }
 
     async fn signature(&self, check: SignatureCheck<'_>) -> bool {

@@ -1,21 +1,27 @@
 //! The command line: flags and environment variables become settings, and a subcommand does something with them.
 
+mod check;
+mod completions;
+mod explain;
+mod output;
 mod rotate_kv;
 mod serve;
 mod token;
 
-use std::{collections::BTreeMap, env, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, env, path::Path, process::ExitCode};
 
 use clap::{Arg, ArgMatches, Command};
-use nodetool_edge_auth::{Host, SETTINGS, Settings, SettingsErrors};
+use nodetool_edge_auth::{Host, Provider, SETTINGS, Settings, SettingsErrors};
 
 use crate::{
     project, server,
-    store::{self, StoreError},
+    store::{self, Found, StoreError},
 };
 
 /// Wrong settings: `EX_CONFIG` of sysexits.h. Any other failure to start ends with 1.
 const EXIT_MISCONFIGURED: u8 = 78;
+
+const HELP: &str = "Each setting is also read from the environment variable of its name. Secrets are read from there only: a command line is visible to every user of a machine.\n\nExit status: 0 after a stop by signal, 78 if a setting is wrong, 1 if it could not start for another reason or the command line is not understood.";
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
@@ -27,11 +33,15 @@ pub fn main() -> ExitCode {
             return if answer.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
-    if let Some(arguments) = matches.subcommand_matches("token") {
-        return token::main(arguments);
+    match matches.subcommand() {
+        Some(("check", arguments)) => return check::run(arguments),
+        Some(("explain", arguments)) => return explain::run(arguments),
+        Some(("completions", arguments)) => return completions::run(arguments),
+        Some(("token", arguments)) => return token::run(arguments),
+        _ => {}
     }
     let arguments = matches.subcommand_matches("serve").unwrap_or(&matches);
-    match Given::by(arguments).and_then(serve::run) {
+    match Given::by(arguments).map_err(Failure::from).and_then(serve::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Settings(errors)) => {
             eprintln!("nodetool-auth cannot start, because of its settings:\n{errors}");
@@ -63,13 +73,19 @@ struct Given {
 }
 
 impl Given {
-    fn by(arguments: &ArgMatches) -> Result<Self, Failure> {
+    fn by(arguments: &ArgMatches) -> Result<Self, SettingsErrors> {
         let values = given(arguments);
         Ok(Self { settings: Settings::parse(Host::Native, |name| values.get(name).cloned())?, values })
     }
 
-    fn config_path(&self) -> Result<PathBuf, StoreError> {
-        store::config_path(|name| self.values.get(name).cloned())
+    /// The tokens of a gateway with these settings, if it asks anybody for one. `in_file` finds those that are not here.
+    fn found(&self, in_file: impl FnOnce(&Path) -> Result<Found, StoreError>) -> Result<Option<Found>, StoreError> {
+        match (&self.settings.token, self.settings.policy.provider()) {
+            (Some(token), _) => Ok(Some(Found::in_environment(token.clone()))),
+            // Nobody will ever be asked for a token.
+            (None, Provider::None) => Ok(None),
+            (None, _) => in_file(&store::config_path(|name| self.values.get(name).cloned())?).map(Some),
+        }
     }
 }
 
@@ -89,13 +105,16 @@ fn not_yet<'a>(value: &'a impl Fn(&'static str) -> Option<String>) -> impl Itera
 }
 
 fn command() -> Command {
-    let serve = Command::new("serve").about("Run the gateway (the default)").args(flags());
+    let serve = Command::new("serve").about("Run the gateway (the default)").after_help(HELP).args(flags());
     Command::new("nodetool-auth")
         .about("Authentication in front of an API: checks every request, and forwards those that may pass")
         .version(env!("CARGO_PKG_VERSION"))
-        .after_help("Each setting is also read from the environment variable of its name. Secrets are read from there only: a command line is visible to every user of a machine.\n\nExit status: 0 after a stop by signal, 78 if a setting is wrong, 1 if it could not start for another reason.")
+        .after_help(HELP)
         .subcommand(serve)
         .subcommand(token::command())
+        .subcommand(check::command())
+        .subcommand(explain::command())
+        .subcommand(completions::command())
         .args_conflicts_with_subcommands(true)
         .args(flags())
 }

@@ -45,7 +45,8 @@ impl Plan {
         Self { dropped, set, is_websocket }
     }
 
-    fn apply(self, headers: &mut HeaderMap, authority: &HeaderValue) {
+    /// Makes the headers of the client those that the upstream sees.
+    pub(crate) fn apply(self, headers: &mut HeaderMap, authority: &HeaderValue) {
         for name in &self.dropped {
             headers.remove(name);
         }
@@ -70,9 +71,8 @@ enum Failure {
 
 impl Fetch {
     pub(crate) fn new(upstream: &Upstream, settings: &ProxySettings) -> Self {
-        let default_port = if upstream.has_port() { "" } else { ":80" };
         Self {
-            pool: Pool::new(format!("{}{default_port}", upstream.authority), settings.connect_timeout.map(Duration::from_secs)),
+            pool: Pool::new(upstream.address(), settings.connect_timeout.map(Duration::from_secs)),
             // The parser of settings lets nothing else through than what a header may carry.
             authority: HeaderValue::from_str(&upstream.authority).unwrap_or(HeaderValue::from_static("")),
             response_timeout: settings.response_timeout.map(Duration::from_secs),

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use http_body::Body;
 use hyper::{Request, Response, body::Incoming};
 use nodetool_edge_auth::{
-    Action, Answer, Effects, FetchedKeys, Gate, Outcome, Policy, ProxySettings, Reason, Secret, SignatureCheck, Step, Tokens,
+    Action, Answer, Effects, Gate, KeysAnswer, Outcome, Policy, ProxySettings, Reason, Secret, SignatureCheck, Step, Tokens,
     Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
 };
 
@@ -45,8 +46,8 @@ impl Known {
 
 /// What the core cannot do by itself.
 #[derive(Clone)]
-struct Host {
-    project: Option<Arc<Project>>,
+pub(crate) struct Host {
+    pub(crate) project: Option<Arc<Project>>,
 }
 
 impl Gateway {
@@ -85,7 +86,7 @@ impl Gateway {
     pub(crate) async fn handle(&self, request: Request<Incoming>, peer: &str) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
         let plan = {
-            let Some(facts) = request::facts(&parts, &body, peer) else {
+            let Some(facts) = request::facts(&parts, !body.is_end_stream(), peer) else {
                 return respond::answer(Answer::refusal(Reason::MalformedRequest));
             };
             let step = begin(self.known().gate(), &facts, clock::now());
@@ -128,10 +129,10 @@ impl Effects for Host {
         Err(Unavailable)
     }
 
-    async fn keys(&self, wanted: WantedKeys) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
+    async fn keys(&self, wanted: WantedKeys) -> KeysAnswer {
         match &self.project {
             Some(project) => project.keys(wanted).await,
-            None => (Err(Unavailable), clock::now()),
+            None => KeysAnswer::Failed(clock::now()),
         }
     }
 

@@ -1,8 +1,8 @@
 //! The native host of [`nodetool_edge_auth`]: an authenticating reverse proxy, as a library.
 //!
-//! It reads a request, lets the core judge it, and does what the core says. Its twin is the Cloudflare Worker in
-//! `src/worker` of the core's package: [`gateway`](self) (there `mod.rs`), `request`, `fetch`, `store` and `respond`
-//! do the same on both sides, and a parity test holds them together.
+//! It reads a request, lets the core judge it, and does what the core says. Its twin is the Cloudflare Worker of the core's
+//! package: `gateway` (there `worker/mod.rs`), `request`, `fetch`, `project`, `store` and `respond` do the same on both
+//! sides, and the tests over HTTP put the same questions to both.
 
 mod banner;
 mod body;

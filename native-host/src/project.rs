@@ -11,8 +11,8 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use nodetool_edge_auth::{
-    FAILURE_COOLDOWN, FetchedKeys, Jwks, MAX_JWKS, MISS_COOLDOWN, Project as Settings, Secret, Unavailable, UnixTime, UserAnswer,
-    WantedKeys, lifetime, max_age,
+    FAILURE_COOLDOWN, FetchedKeys, Jwks, KeysAnswer, MAX_JWKS, MISS_COOLDOWN, Project as Settings, Secret, Unavailable, UnixTime,
+    UserAnswer, WantedKeys, lifetime, max_age,
 };
 use tokio::{
     sync::{Mutex, Semaphore},
@@ -34,7 +34,7 @@ pub(crate) struct Project {
     user: Uri,
     key: HeaderValue,
     timeout: Duration,
-    keys: Mutex<Keys>,
+    keys: Arc<Mutex<Keys>>,
     questions: Semaphore,
 }
 
@@ -79,18 +79,18 @@ impl Project {
             user: settings.user_url().parse().map_err(|_| Unusable)?,
             key,
             timeout: Duration::from_secs(settings.timeout),
-            keys: Mutex::default(),
+            keys: Arc::default(),
             questions: Semaphore::new(MAX_QUESTIONS),
         }))
     }
 
     /// The key set: the one that is here if it is new enough, else a new one. However many ask at once, one of them fetches;
     /// the others wait for it, unless they can do without.
-    pub(crate) async fn keys(&self, wanted: WantedKeys) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
-        let mut keys = match self.keys.try_lock() {
+    pub(crate) async fn keys(self: &Arc<Self>, wanted: WantedKeys) -> KeysAnswer {
+        let mut keys = match Arc::clone(&self.keys).try_lock_owned() {
             Ok(keys) => keys,
-            Err(_) if wanted.has_stand_in => return (Err(Unavailable), clock::now()),
-            Err(_) => self.keys.lock().await,
+            Err(_) if wanted.has_stand_in => return KeysAnswer::UnderWay,
+            Err(_) => Arc::clone(&self.keys).lock_owned().await,
         };
         let now = clock::now();
         keys.set_back(now);
@@ -99,36 +99,49 @@ impl Project {
         let has_just_missed = keys.missed_at.is_some_and(|at| now.millis_since(at) < MISS_COOLDOWN);
         let suits = |at: UnixTime| has_just_missed || wanted.newer_than.is_none_or(|limit| at > limit);
         if let Some((good, at)) = keys.good.as_ref().filter(|(_, at)| is_fresh && suits(*at)) {
-            return (Ok(good.clone()), *at);
+            return KeysAnswer::Fetched(good.clone(), *at);
         }
         if keys.failed_at.is_some_and(|at| now.millis_since(at) < FAILURE_COOLDOWN) {
-            return (Err(Unavailable), now);
+            return KeysAnswer::Failed(now);
         }
-        let answer = self.refresh(&mut keys).await;
-        if is_fresh && answer.0.is_ok() {
-            keys.missed_at = Some(answer.1);
-        }
-        answer
+        // On its own, since the client may go away before the answer comes. Then the next one would ask again, however
+        // often: what came of it must be noted.
+        let project = Arc::clone(self);
+        let fetch = tokio::spawn(async move {
+            let answer = project.refresh(&mut keys).await;
+            if let KeysAnswer::Fetched(_, at) = answer
+                && is_fresh
+            {
+                keys.missed_at = Some(at);
+            }
+            answer
+        });
+        fetch.await.unwrap_or(KeysAnswer::Failed(now))
     }
 
-    async fn refresh(&self, keys: &mut Keys) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
+    async fn refresh(&self, keys: &mut Keys) -> KeysAnswer {
         let fetched = self.fetch_keys().await;
         let now = clock::now();
         keys.failed_at = None;
         match fetched {
             Ok(fetched) => {
                 keys.good = Some((fetched.clone(), now));
-                (Ok(fetched), now)
+                KeysAnswer::Fetched(fetched, now)
             }
             Err(problem) => {
                 keys.failed_at = Some(now);
                 tracing::warn!(problem, "the keys of the Supabase project could not be fetched");
-                (Err(Unavailable), now)
+                KeysAnswer::Failed(now)
             }
         }
     }
 
     async fn fetch_keys(&self) -> Result<FetchedKeys, String> {
+        self.ask_for_keys().await.map(|(fetched, _)| fetched)
+    }
+
+    /// The key set as it is now, whatever is remembered, with the headers of the answer; or why there is none.
+    pub(crate) async fn ask_for_keys(&self) -> Result<(FetchedKeys, HeaderMap), String> {
         let (status, headers, document) = self.get(&self.jwks, HeaderMap::new(), MAX_JWKS).await?;
         if status != 200 {
             return Err(format!("the server answered {status}"));
@@ -137,7 +150,15 @@ impl Project {
             return Err("the answer is not a key set".to_owned());
         }
         let cache_control = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
-        Ok(FetchedKeys { document, max_age: cache_control.and_then(max_age) })
+        let max_age = cache_control.and_then(max_age);
+        Ok((FetchedKeys { document, max_age }, headers))
+    }
+
+    /// What the user endpoint says to nobody: to the API key alone, without a token.
+    pub(crate) async fn ask_without_token(&self) -> Result<(UserAnswer, HeaderMap), String> {
+        let headers = [(header::HeaderName::from_static("apikey"), self.key.clone())];
+        let (status, headers, body) = self.get(&self.user, headers.into_iter().collect(), MAX_USER).await?;
+        Ok((UserAnswer { status, body }, headers))
     }
 
     /// Keeps the keys fresh, so that no request waits for them.
@@ -148,7 +169,7 @@ impl Project {
                 keys.set_back(clock::now());
                 // The first request may have been faster.
                 if keys.good.as_ref().is_none_or(|(good, at)| clock::now().millis_since(*at) > lifetime(good.max_age) / 2) {
-                    let _ = self.refresh(&mut keys).await;
+                    self.refresh(&mut keys).await;
                 }
                 match &keys.good {
                     // With a tenth of their time left, to have more than one try.
@@ -195,7 +216,7 @@ impl Project {
 }
 
 /// An error with what led to it: a client alone only says that it could not connect.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,14 +1,13 @@
 //! What hyper saw of a request, as facts for the core.
 
-use http_body::Body;
-use hyper::{Version, body::Incoming, http::request::Parts};
+use hyper::{Version, http::request::Parts};
 use nodetool_edge_auth::Facts;
 
 /// Nothing if HTTP/1.1 asks for a refusal that hyper leaves to its caller: a request without `Host` (RFC 9112, section 3.2).
-pub(crate) fn facts<'a>(parts: &'a Parts, body: &Incoming, peer: &'a str) -> Option<Facts<'a>> {
+pub(crate) fn facts<'a>(parts: &'a Parts, has_body: bool, peer: &'a str) -> Option<Facts<'a>> {
     let mut facts = Facts::new(parts.method.as_str(), parts.uri.path(), parts.uri.query());
     facts.peer(peer);
-    if !body.is_end_stream() {
+    if has_body {
         facts.body_follows();
     }
     if parts.version == Version::HTTP_10 {

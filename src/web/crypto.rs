@@ -26,9 +26,9 @@ thread_local! {
 /// Whether a signature is right. A key that the platform does not take makes none right.
 pub(crate) async fn is_right(check: SignatureCheck<'_>) -> bool {
     let Some(key) = imported(check.key).await else { return false };
-    // Views of this memory, and no copies: WebCrypto takes its own before it returns (section 14.3.4, steps 3 and 4).
+    // Views of this memory, and no copies: WebCrypto takes its own before it returns.
     let outcome = resolved(verify(&key, check.signature, check.message)).await;
-    outcome.is_ok_and(|is_right| is_right.is_truthy())
+    outcome.is_ok_and(|is_right| is_right.as_bool() == Some(true))
 }
 
 async fn imported(key: &Key) -> Option<JsValue> {

@@ -17,20 +17,22 @@ export function snapshot(request) {
 }
 
 /**
- * Sends a request on, its body streamed, and gives back the response as it came: a WebSocket would not survive a copy.
- * A request that reached a Worker leaves redirects to the client, and its copy does so too.
+ * What sends a request on, its body streamed, and gives back the response as it came: a WebSocket would not survive a
+ * copy. A request that reached a Worker leaves redirects to the client, and its copy does so too.
  * @param {Request} request
  * @param {string} url
  * @param {string} dropped names, a line each
  * @param {string} set names and values, a line each
  * @param {number} timeout milliseconds to the first byte of the answer; 0 for no limit
- * @returns {Promise<Response | undefined>} nothing after the time-out
+ * @returns {() => Promise<Response | undefined>} nothing after the time-out
  */
-export async function forward(request, url, dropped, set, timeout) {
-  const outgoing = new Request(url, request);
-  applyHeaders(outgoing.headers, dropped, set);
-  const answer = fetch(outgoing);
-  return timeout === 0 ? answer : within(answer, timeout);
+export function forward(request, url, dropped, set, timeout) {
+  return async () => {
+    const outgoing = new Request(url, request);
+    applyHeaders(outgoing.headers, dropped, set);
+    const answer = fetch(outgoing);
+    return timeout === 0 ? answer : within(answer, timeout);
+  };
 }
 
 /**

@@ -11,8 +11,8 @@ use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 
 use super::{lines, now, promise::promise, resolved, warn};
 use crate::{
-    FAILURE_COOLDOWN, FetchedKeys, Jwks, MAX_JWKS, Project as Settings, Secret, USABLE_FOR, Unavailable, UnixTime, UserAnswer,
-    WantedKeys, lifetime, max_age,
+    FAILURE_COOLDOWN, FetchedKeys, Jwks, KeysAnswer, MAX_JWKS, Project as Settings, Secret, USABLE_FOR, Unavailable, UnixTime,
+    UserAnswer, WantedKeys, lifetime, max_age,
 };
 
 #[wasm_bindgen(module = "/src/web/platform.js")]
@@ -31,13 +31,19 @@ const MAX_QUESTIONS: usize = 32;
 /// Between two looks at whether another request has brought the keys, in milliseconds.
 const LOOK_EVERY: f64 = 10.0;
 
+/// For how long all the looking at what others left may take, in milliseconds.
+const LOOKING: u64 = 1000;
+
+/// How far the clocks of isolates may be apart, in milliseconds.
+const SKEW: u64 = 1000;
+
 /// Where isolates leave records for each other.
 pub(crate) trait Shelf: 'static {
-    /// The first record of this name, nearest place first, that is of use.
-    async fn find<T>(&self, name: &str, usable: impl FnMut(&str) -> Option<T>) -> Option<T>;
+    /// The first record of this name, nearest place first, that is of use. No place may take more than so many milliseconds.
+    async fn find<T>(&self, name: &str, patience: f64, usable: impl FnMut(&str) -> Option<T>) -> Option<T>;
 
     /// Leaves a record there for so many seconds, without making the request wait.
-    fn leave(&self, name: String, record: String, seconds: u64);
+    fn leave(&self, name: &str, record: &str, seconds: u64);
 
     /// Lets something go on although the request for which it began is no more.
     fn outlive(&self, work: &Promise);
@@ -48,6 +54,8 @@ pub(crate) struct Project {
     settings: Settings,
     /// The last keys that any request came by.
     latest: RefCell<Option<Found>>,
+    /// As of when the shelf has them, if it does.
+    on_shelf: Cell<Option<UnixTime>>,
     /// When a request set out for new keys, unless it is back. It may never come back, so this counts for a while only.
     under_way: Cell<Option<UnixTime>>,
     /// When one came back with nothing.
@@ -64,6 +72,7 @@ impl Project {
         Rc::new(Self {
             settings,
             latest: RefCell::default(),
+            on_shelf: Cell::default(),
             under_way: Cell::default(),
             failed_at: Cell::default(),
             questions: RefCell::default(),
@@ -71,28 +80,34 @@ impl Project {
     }
 
     /// The key set: the one that is here if it is new enough, else a new one. However many ask at once, one of them
-    /// fetches. No request awaits what another has under way: the others look from time to time whether it is back.
-    pub(crate) async fn keys(
-        self: &Rc<Self>,
-        wanted: WantedKeys,
-        shelf: Rc<impl Shelf>,
-    ) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
-        let has_fresh = self.latest.borrow().as_ref().is_some_and(|found| is_news(found, wanted) && is_fresh(found));
-        if !has_fresh {
+    /// fetches. No request awaits what another has under way: the others look from time to time whether it is back, and
+    /// one of them sets out again if it never comes.
+    pub(crate) async fn keys(self: &Rc<Self>, wanted: WantedKeys, shelf: Rc<impl Shelf>) -> KeysAnswer {
+        let came = now();
+        let news = || self.latest.borrow().clone().filter(|found| is_news(found, wanted));
+        while !news().is_some_and(|found| is_fresh(&found)) {
             if self.is_under_way() {
-                while self.is_under_way() && !wanted.has_stand_in {
-                    let _ = resolved(pause(LOOK_EVERY)).await;
+                if wanted.has_stand_in {
+                    return KeysAnswer::UnderWay;
                 }
-            } else if !self.failed_at.get().is_some_and(|at| is_within(at, FAILURE_COOLDOWN)) {
-                self.under_way.set(Some(now()));
-                let work = promise(Rc::clone(self).refresh(wanted, Rc::clone(&shelf)));
-                shelf.outlive(&work);
-                let _ = resolved(within(&work, self.timeout() as f64)).await;
+                if !is_within(came, 2 * self.patience()) {
+                    break;
+                }
+                let _ = resolved(pause(LOOK_EVERY)).await;
+                continue;
             }
+            if !self.failed_at.get().is_some_and(|at| is_within(at, FAILURE_COOLDOWN)) {
+                let began = now();
+                self.under_way.set(Some(began));
+                let work = promise(Rc::clone(self).refresh(wanted, Rc::clone(&shelf), began));
+                shelf.outlive(&work);
+                let _ = resolved(within(&work, self.patience() as f64)).await;
+            }
+            break;
         }
-        match self.latest.borrow().as_ref().filter(|found| is_news(found, wanted)) {
-            Some((keys, at)) => (Ok(keys.clone()), *at),
-            None => (Err(Unavailable), now()),
+        match news() {
+            Some((keys, at)) => KeysAnswer::Fetched(keys, at),
+            None => KeysAnswer::Failed(now()),
         }
     }
 
@@ -101,42 +116,61 @@ impl Project {
         self.settings.timeout * 1000
     }
 
-    fn is_under_way(&self) -> bool {
-        self.under_way.get().is_some_and(|began| is_within(began, self.timeout()))
+    /// In milliseconds, for keys, wherever they come from.
+    fn patience(&self) -> u64 {
+        self.timeout() + LOOKING
     }
 
-    async fn refresh(self: Rc<Self>, wanted: WantedKeys, shelf: Rc<impl Shelf>) -> JsValue {
+    fn is_under_way(&self) -> bool {
+        self.under_way.get().is_some_and(|began| is_within(began, self.patience()))
+    }
+
+    async fn refresh(self: Rc<Self>, wanted: WantedKeys, shelf: Rc<impl Shelf>, began: UnixTime) -> JsValue {
         let mut stand_in = None;
-        let found = self.find(wanted, &*shelf, &mut stand_in).await;
-        match found {
-            Ok(found) => {
-                self.latest.replace(Some(found));
-            }
+        match self.find(wanted, &*shelf, &mut stand_in).await {
+            Ok(found) => self.keep(found),
             Err(problem) => {
                 warn(&format!("The keys of the Supabase project could not be fetched: {problem}"));
                 self.failed_at.set(Some(now()));
                 // What other isolates knew is better than nothing.
-                if self.latest.borrow().is_none() {
-                    self.latest.replace(stand_in);
+                if let Some(found) = stand_in {
+                    self.keep(found);
                 }
             }
         }
-        self.under_way.set(None);
+        // Unless it took so long that another one has set out.
+        if self.under_way.get() == Some(began) {
+            self.under_way.set(None);
+        }
         JsValue::UNDEFINED
+    }
+
+    /// Unless newer ones came meanwhile.
+    fn keep(&self, found: Found) {
+        let mut latest = self.latest.borrow_mut();
+        if latest.as_ref().is_none_or(|(_, at)| *at <= found.1 || *at > now()) {
+            *latest = Some(found);
+        }
     }
 
     async fn find(&self, wanted: WantedKeys, shelf: &impl Shelf, stand_in: &mut Option<Found>) -> Result<Found, String> {
         let url = self.settings.jwks_url();
-        let usable = |record: &str| {
-            let found = unpack(record).filter(|found| is_news(found, wanted))?;
-            if is_fresh(&found) {
-                return Some(found);
+        // What must be newer than the last second is not worth the look: somebody would have had to leave it just now.
+        if wanted.newer_than.is_none_or(|limit| !is_within(limit, LOOKING)) {
+            let usable = |record: &str| {
+                let found = unpack(record).filter(|found| is_news(found, wanted))?;
+                if is_fresh(&found) {
+                    return Some(found);
+                }
+                if stand_in.as_ref().is_none_or(|(_, at)| *at < found.1) {
+                    *stand_in = Some(found);
+                }
+                None
+            };
+            if let Some(found) = shelf.find(&url, LOOKING as f64 / 2.0, usable).await {
+                self.on_shelf.set(Some(found.1));
+                return Ok(found);
             }
-            *stand_in = Some(found);
-            None
-        };
-        if let Some(found) = shelf.find(&url, usable).await {
-            return Ok(found);
         }
         let (status, cache_control, document) = self.get(&url, "", MAX_JWKS).await?;
         if status != 200 {
@@ -145,12 +179,24 @@ impl Project {
         if Jwks::parse(&document).is_none() {
             return Err("the answer is not a key set".to_owned());
         }
-        let keys = FetchedKeys { document, max_age: cache_control.as_deref().and_then(max_age) };
-        let at = now();
-        if let Some(record) = pack(&keys, at) {
-            shelf.leave(url, record, (lifetime(keys.max_age) + USABLE_FOR) / 1000);
+        let found = (FetchedKeys { document, max_age: cache_control.as_deref().and_then(max_age) }, now());
+        self.leave(url, &found, shelf);
+        Ok(found)
+    }
+
+    /// Not the same ones again and again: strangers can make the gateway look for keys that there are not, and to write
+    /// to the shelf may cost money.
+    fn leave(&self, url: String, found: &Found, shelf: &impl Shelf) {
+        let (keys, at) = found;
+        let lifetime = lifetime(keys.max_age);
+        let is_known = self.latest.borrow().as_ref().is_some_and(|(known, _)| known.document == keys.document);
+        if is_known && self.on_shelf.get().is_some_and(|since| is_within(since, lifetime / 2)) {
+            return;
         }
-        Ok((keys, at))
+        if let Some(record) = pack(keys, *at) {
+            self.on_shelf.set(Some(*at));
+            shelf.leave(&url, &record, (lifetime + USABLE_FOR) / 1000);
+        }
     }
 
     /// What the project says of a token. Nothing of the client's goes there but the token itself.
@@ -215,10 +261,11 @@ fn pack(keys: &FetchedKeys, at: UnixTime) -> Option<String> {
 
 fn unpack(record: &str) -> Option<Found> {
     let mut parts = record.splitn(3, '\n');
-    let at = UnixTime::from_millis(parts.next()?.parse().ok()?);
-    if at > now() {
+    let (at, now) = (UnixTime::from_millis(parts.next()?.parse().ok()?), now());
+    if at.millis_since(now) > SKEW {
         return None;
     }
+    let at = at.min(now);
     let max_age = parts.next()?.parse().ok();
     let document = parts.next()?.as_bytes().to_vec();
     Jwks::parse(&document)?;

@@ -44,18 +44,25 @@ impl Wake for Number {
 }
 
 pub(crate) fn promise(work: impl Future<Output = JsValue> + 'static) -> Promise {
+    // Of a promise it makes no other.
+    Promise::resolve(&value_or_promise(work))
+}
+
+/// What the work comes to, if it waits for nothing; else the promise of it.
+pub(crate) fn value_or_promise(work: impl Future<Output = JsValue> + 'static) -> JsValue {
     let number = LAST.get() + 1;
     LAST.set(number);
     let mut work: Work = Box::pin(work);
     match work.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::new(Number(number))))) {
-        Poll::Ready(value) => Promise::resolve(&value),
+        Poll::Ready(value) => value,
         Poll::Pending => {
             let mut work = Some(work);
-            Promise::new(&mut |resolve, _| {
+            let promise = Promise::new(&mut |resolve, _| {
                 if let Some(work) = work.take() {
                     TASKS.with_borrow_mut(|tasks| tasks.insert(number, Task { work, resolve }));
                 }
-            })
+            });
+            promise.into()
         }
     }
 }

@@ -9,9 +9,13 @@ gateway.initSync({ module });
 export default {
   async fetch(request, env, context) {
     try {
-      return await gateway.fetch(request, env, context);
+      const judged = gateway.judge(request, env, context);
+      // It goes to its end even if the client leaves: what it waits for would never be let go of.
+      if (judged instanceof Promise) context.waitUntil(judged);
+      const judgement = await judged;
+      return judgement instanceof Response ? judgement : await forward(judgement, request.method);
     } catch (error) {
-      // Nothing in the core panics. If it did, the request is refused and the next one starts from a clean instance.
+      // Nothing in the core panics. If it did at once, the request is refused and the next one starts from a clean instance.
       console.error("The gateway failed and refused a request:", error);
       if (error instanceof WebAssembly.RuntimeError) gateway.__wbg_reset_state();
       return new Response('{"detail":"Authentication is misconfigured"}', {
@@ -21,3 +25,15 @@ export default {
     }
   },
 };
+
+/**
+ * @param {() => Promise<Response | undefined>} send
+ * @param {string} method
+ */
+async function forward(send, method) {
+  try {
+    return (await send()) ?? gateway.upstreamTimedOut(method);
+  } catch (error) {
+    return gateway.upstreamUnavailable(method, String(error));
+  }
+}

@@ -1,6 +1,7 @@
 //! Sends a request that may pass to the upstream.
 
-use wasm_bindgen::{JsCast, prelude::wasm_bindgen};
+use js_sys::Function;
+use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use worker::console_error;
 
 use crate::{Answer, Facts, Forward, ProxySettings};
@@ -9,28 +10,36 @@ use crate::web::{self, request::Snapshot, respond};
 
 #[wasm_bindgen(module = "/src/web/platform.js")]
 extern "C" {
-    fn forward(request: &web_sys::Request, url: &str, dropped: &str, set: &str, timeout: f64) -> js_sys::Promise;
+    fn forward(request: &web_sys::Request, url: &str, dropped: &str, set: &str, timeout: f64) -> Function;
 }
 
-pub(super) async fn upstream(
+/// What sends it. The judgement ends here: how long the upstream takes, or the client waits, is nothing to it.
+pub(super) fn upstream(
     incoming: &web_sys::Request,
     snapshot: &Snapshot,
     facts: &Facts<'_>,
     plan: &Forward<'_>,
     proxy: &ProxySettings,
-) -> web_sys::Response {
+) -> JsValue {
     let Some(upstream) = &proxy.upstream else {
-        return respond::answer(&Answer::upstream_unavailable(), facts.method());
+        return respond::answer(&Answer::upstream_unavailable(), facts.method()).into();
     };
     let url = upstream.origin() + &facts.target();
     let timeout = proxy.response_timeout.unwrap_or(0) as f64 * 1000.0;
-    let outcome = web::resolved(forward(incoming, &url, &web::dropped(snapshot, facts, plan), &web::set(plan), timeout)).await;
-    match outcome.map(JsCast::dyn_into::<web_sys::Response>) {
-        Ok(Ok(response)) => response,
-        Ok(Err(_)) => respond::answer(&Answer::upstream_timed_out(), facts.method()),
-        Err(error) => {
-            console_error!("The upstream {} cannot be reached: {:?}", upstream.authority, error);
-            respond::answer(&Answer::upstream_unavailable(), facts.method())
-        }
-    }
+    forward(incoming, &url, &web::dropped(snapshot, facts, plan), &web::set(plan), timeout).into()
+}
+
+/// What `entry.js` answers if that failed.
+#[wasm_bindgen(js_name = upstreamUnavailable)]
+#[expect(unreachable_pub, reason = "what JavaScript reaches, Rust does not")]
+pub fn upstream_unavailable(method: &str, error: &str) -> web_sys::Response {
+    console_error!("The upstream cannot be reached: {}", error);
+    respond::answer(&Answer::upstream_unavailable(), method)
+}
+
+/// What `entry.js` answers if it took too long.
+#[wasm_bindgen(js_name = upstreamTimedOut)]
+#[expect(unreachable_pub, reason = "what JavaScript reaches, Rust does not")]
+pub fn upstream_timed_out(method: &str) -> web_sys::Response {
+    respond::answer(&Answer::upstream_timed_out(), method)
 }

@@ -1,6 +1,6 @@
 //! The edge host: a Cloudflare Worker. It reads a request, lets the core judge it, and does what the core says.
 //!
-//! Its twin is the native host, `native-host/src`: the files have the same names, and the parity test holds them together.
+//! Its twin is the native host, `native-host/src`. What JavaScript embedders share with it is in `src/web`.
 
 mod fetch;
 mod shelf;
@@ -8,14 +8,13 @@ mod store;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
-use js_sys::Promise;
-use wasm_bindgen::prelude::wasm_bindgen;
-use worker::{Context, Env, console_error, console_log, console_warn, worker_sys};
+use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
+use worker::{Env, console_error, console_log, console_warn, worker_sys};
 
 use crate::{
-    Action, Answer, Effects, FetchedKeys, Gate, Host, MISCONFIGURED, Outcome, Policy, ProxySettings, Reason, Secret, Settings,
+    Action, Answer, Effects, Gate, Host, KeysAnswer, MISCONFIGURED, Outcome, Policy, ProxySettings, Reason, Secret, Settings,
     SettingsErrors, SignatureCheck, Tokens, Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
-    web::{self, crypto, project::Project, promise::promise, request::Snapshot, respond},
+    web::{self, crypto, project::Project, promise::value_or_promise, request::Snapshot, respond},
 };
 use shelf::EdgeShelf;
 
@@ -33,20 +32,21 @@ thread_local! {
     static LOADED: RefCell<Option<Result<Rc<Loaded>, SettingsErrors>>> = const { RefCell::new(None) };
 }
 
-/// What `entry.js` calls for each request.
+/// What `entry.js` calls for each request. It comes to a response, or to a function that sends the request on; at once if
+/// nobody needs to be asked.
 #[wasm_bindgen]
 #[expect(unreachable_pub, reason = "what JavaScript reaches, Rust does not")]
-pub fn fetch(incoming: web_sys::Request, env: Env, context: worker_sys::Context) -> Promise {
-    promise(async move { handle(&incoming, env, Context::new(context)).await.into() })
+pub fn judge(incoming: web_sys::Request, env: Env, context: worker_sys::Context) -> JsValue {
+    value_or_promise(async move { handle(&incoming, env, context).await })
 }
 
-async fn handle(incoming: &web_sys::Request, env: Env, context: Context) -> web_sys::Response {
+async fn handle(incoming: &web_sys::Request, env: Env, context: worker_sys::Context) -> JsValue {
     let Ok(loaded) = load(&env) else {
-        return respond::answer(&MISCONFIGURED, "");
+        return respond::answer(&MISCONFIGURED, "").into();
     };
     let snapshot = Snapshot::of(incoming);
     let Some(facts) = snapshot.facts() else {
-        return respond::answer(&Answer::refusal(Reason::MalformedRequest), "");
+        return respond::answer(&Answer::refusal(Reason::MalformedRequest), "").into();
     };
 
     let host = EdgeHost { loaded: &loaded, incoming, shelf: Rc::new(EdgeShelf { env, context }) };
@@ -65,8 +65,8 @@ async fn handle(incoming: &web_sys::Request, env: Env, context: Context) -> web_
         log_refusal(&loaded, *reason, facts.method(), facts.path());
     }
     match Action::of(&verdict, &loaded.policy, &facts, web::now()) {
-        Action::Respond(answer) => respond::answer(&answer, facts.method()),
-        Action::Forward(forward) => fetch::upstream(incoming, &snapshot, &facts, &forward, &loaded.proxy).await,
+        Action::Respond(answer) => respond::answer(&answer, facts.method()).into(),
+        Action::Forward(forward) => fetch::upstream(incoming, &snapshot, &facts, &forward, &loaded.proxy),
     }
 }
 
@@ -120,10 +120,10 @@ impl Effects for EdgeHost<'_> {
         store::read(&self.shelf.env, is_for_developers.then_some(self.incoming)).await
     }
 
-    async fn keys(&self, wanted: WantedKeys) -> (Result<FetchedKeys, Unavailable>, UnixTime) {
+    async fn keys(&self, wanted: WantedKeys) -> KeysAnswer {
         match &self.loaded.project {
             Some(project) => project.keys(wanted, Rc::clone(&self.shelf)).await,
-            None => (Err(Unavailable), web::now()),
+            None => KeysAnswer::Failed(web::now()),
         }
     }
 

@@ -84,6 +84,34 @@ describe("edge: a second isolate", () => {
     });
   }
 
+  test("finds keys that are new", async () => {
+    await withSupabase(async (supabase) => {
+      await withIsolate(supabase, {}, async ({ host, status }) => {
+        assert.equal(await status(ES256), 200);
+        await kept(supabase, host);
+        const next = makeKey("ES256");
+        supabase.add(next);
+        assert.equal(await status(next), 200);
+        await until("the new key is kept", 10_000, async () => (await (await host.kv()).get(kvName(supabase))).includes(next.jwk.kid));
+      });
+    });
+  });
+
+  test("is not left the same keys again for every kid that there is not", async () => {
+    await withSupabase(async (supabase) => {
+      await withIsolate(supabase, {}, async ({ host, status }) => {
+        const kv = await host.kv();
+        assert.equal(await status(ES256), 200);
+        await kept(supabase, host);
+        await kv.put(kvName(supabase), "as it was");
+        assert.equal(await status(EVIL), 401);
+        assert.equal(supabase.jwks.calls, 2);
+        // It would be written after the answer, within milliseconds.
+        for (const end = Date.now() + 300; Date.now() < end; ) assert.equal(await kv.get(kvName(supabase)), "as it was");
+      });
+    });
+  });
+
   test("does without the project while it is down", async () => {
     const folder = temporaryFolder();
     try {

@@ -152,6 +152,22 @@ for (const name of HOSTS) {
       });
     });
 
+    test("clients that leave before the answer make no more fetches than those that stay", async () => {
+      await withGateway(name, { keys: [ES256], prepare: strict }, async (gateway) => {
+        await accepts(gateway, ES256);
+        Object.assign(gateway.supabase.jwks, { mode: "slow", delay: 100 });
+        const { jwks } = await gateway.calls(async () => {
+          for (let at = 0; at < 30; at += 1) {
+            const token = await userToken(ES256, gateway.claims(), { kid: randomUUID() });
+            await gateway.send(token, { timeout: 30 }).catch(() => {});
+          }
+          // Whatever was begun has come to its end when somebody who stays has an answer.
+          await refuses(gateway, ES256, { kid: randomUUID() });
+        });
+        assert.ok(jwks <= 2, `${jwks} fetches for 30 clients that left`);
+      });
+    });
+
     test("within the cooldown a second unknown kid asks nobody for keys", async () => {
       await withGateway(name, { keys: [ES256], prepare: strict }, async (gateway) => {
         await accepts(gateway, ES256);

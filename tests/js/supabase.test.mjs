@@ -82,6 +82,15 @@ test("a token alone", async () => {
   }
 });
 
+test("what is public is so for requests, not for tokens", async () => {
+  const one = gate({ AUTH_PUBLIC_PATHS: "/" });
+  assert.equal((await one.check(asked("garbage", "/"))).allowed, true);
+  for (const wrong of ["garbage", "", "eyJ.eyJ.x"]) {
+    const { allowed, response } = await one.verify(wrong);
+    assert.deepEqual([allowed, response?.status], [false, 401], wrong);
+  }
+});
+
 test("gates in one program know nothing of each other's users and keys", async () => {
   const [first, second] = [gate(), gate({ SUPABASE_JWKS: JSON.stringify({ keys: [makeKey("ES256").jwk] }) })];
   const token = await userToken(KEYS.ES256, claimsOf(supabase));

@@ -11,7 +11,7 @@ mod value;
 mod wrangler;
 
 use std::{
-    io::{self, Write},
+    io,
     time::{Duration, Instant},
 };
 
@@ -20,6 +20,7 @@ use nodetool_edge_auth::{Digest, Secret};
 use serde_json::json;
 use tokio::{runtime, time::sleep};
 
+use super::output;
 use crate::{
     clock,
     store::{self, StoreError},
@@ -201,15 +202,10 @@ impl Rotation<'_> {
 
     /// In full, whoever reads it: only its hash is in KV.
     fn print(&self, name: &str, token: &Secret, digest: &Digest, old: &[String], end: u64) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
-        if self.arguments.get_flag("json") {
+        Ok(output::print(self.arguments, token.reveal(), || {
             let previous: Vec<_> = old.iter().map(|sha256| json!({ "sha256": sha256, "not_after": end })).collect();
-            let printed = json!({ "token": token.reveal(), "name": name, "sha256": digest.to_string(), "previous": previous });
-            writeln!(out, "{printed}")?;
-        } else {
-            writeln!(out, "{}", token.reveal())?;
-        }
-        Ok(out.flush()?)
+            json!({ "token": token.reveal(), "name": name, "sha256": digest.to_string(), "previous": previous })
+        })?)
     }
 
     fn retire(&self, before: &Accepted, both: &Accepted, name: &str, digest: &Digest, end: u64) -> Result<(), Failure> {
@@ -249,17 +245,13 @@ impl Rotation<'_> {
              until printf 'Authorization: Bearer %s' \"$TOKEN\" | curl -fsS -H @- '{url}/.auth/whoami'; do sleep 1; done\n\n\
              # 3. Give it to the clients. The old one ends {overlap} seconds after this.\n\
              END=$(($(date +%s) + {overlap}))\n\
-             {retire}\n"
+             {retire}"
         );
-        if self.arguments.get_flag("json") {
-            writeln!(
-                io::stdout(),
-                "{}",
-                json!({ "token": token, "name": name, "sha256": digest.to_string(), "script": script })
-            )?;
-        } else {
-            write!(io::stdout(), "{script}")?;
-        }
+        output::print(
+            self.arguments,
+            &script,
+            || json!({ "token": token, "name": name, "sha256": digest.to_string(), "script": script }),
+        )?;
         say("nothing was changed. This is a script for sh; --run does the same, and looks more closely");
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use nodetool_edge_auth::{Provider, Settings, Tokens};
+use nodetool_edge_auth::{Settings, Tokens};
 use tokio::sync::watch;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::time::SystemTime;
@@ -21,19 +21,13 @@ use crate::{
 };
 
 pub(super) fn run(given: Given) -> Result<(), Failure> {
-    let config_path = given.config_path();
-    let settings = given.settings;
-    log_to_stderr(&settings);
-    for warning in &settings.warnings {
+    log_to_stderr(&given.settings);
+    for warning in &given.settings.warnings {
         tracing::warn!("{warning}");
     }
 
-    let found = match (&settings.token, settings.policy.provider()) {
-        (Some(token), _) => Some(Found::in_environment(token.clone())),
-        // Nobody will ever be asked for a token.
-        (None, Provider::None) => None,
-        (None, _) => Some(store::find_or_generate(&config_path?)?),
-    };
+    let found = given.found(store::find_or_generate)?;
+    let settings = given.settings;
     let tokens = found.as_ref().map_or(Ok(Tokens::default()), Found::tokens)?;
     let listening = server::listen(settings.listen)?;
     let banner = Banner { policy: &settings.policy, found: found.as_ref(), shows_token: found.as_ref().is_some_and(shows_token) };

@@ -1,7 +1,7 @@
 //! `nodetool-auth token`: a person or a script looks at the static token, or changes it.
 
 use std::{
-    io::{self, IsTerminal, Read, Write},
+    io::{self, IsTerminal, Read},
     process::ExitCode,
     time::{Duration, SystemTime},
 };
@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use nodetool_edge_auth::{Digest, Secret, Tokens, mask_token};
 use serde_json::{Value, json};
 
-use super::{EXIT_MISCONFIGURED, flags, given, rotate_kv};
+use super::{EXIT_MISCONFIGURED, flags, given, output, rotate_kv};
 use crate::{
     clock,
     store::{self, Found, StoreError, TokenSource},
@@ -82,7 +82,7 @@ pub(super) fn command() -> Command {
         .subcommand(subcommand("path", "Print where the deployment file is, or would be").args(file()))
 }
 
-pub(super) fn main(arguments: &ArgMatches) -> ExitCode {
+pub(super) fn run(arguments: &ArgMatches) -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .without_time()
@@ -188,9 +188,10 @@ fn in_use(arguments: &ArgMatches) -> Result<Found, Failure> {
     if let Some(token) = store::token_in_environment(get)? {
         return Ok(Found::in_environment(token));
     }
-    match store::token_source(get)? {
+    let found = store::look(&store::config_path(get)?)?;
+    match &found.source {
         TokenSource::Generated(path) => Err(Failure::NoToken(path.display().to_string())),
-        _ => Ok(store::find(&store::config_path(get)?)?),
+        _ => Ok(found),
     }
 }
 
@@ -205,11 +206,5 @@ fn shown(token: &Secret, is_revealed: bool) -> String {
 }
 
 fn print(arguments: &ArgMatches, text: &str, json: impl FnOnce() -> Value) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    if arguments.get_flag("json") {
-        writeln!(out, "{}", json())?
-    } else {
-        writeln!(out, "{text}")?
-    }
-    Ok(out.flush()?)
+    Ok(output::print(arguments, text, json)?)
 }

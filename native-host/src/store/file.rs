@@ -1,6 +1,7 @@
 //! The deployment file as a file: what may be read, who writes at one time, and how nothing is ever lost.
 
 use std::{
+    fmt,
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -81,6 +82,64 @@ pub(super) fn create_private_folder_of(path: &Path) -> io::Result<()> {
     builder.create(folder_of(path))
 }
 
+/// Whether there is room for a file that is to be made: whether its folder is there already, or could be made.
+/// Asked, not tried: nothing is written.
+///
+/// # Errors
+/// With the folder in which nobody like us may write.
+pub(crate) fn is_writable(path: &Path) -> io::Result<bool> {
+    let target = behind_links(path)?;
+    let folder = folder_of(&target);
+    let is_there = |folder: &&Path| fs::symlink_metadata(folder).is_ok();
+    let nearest = folder.ancestors().find(is_there).unwrap_or(Path::new("."));
+    let in_it = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", nearest.display()));
+    if !fs::metadata(nearest).map_err(in_it)?.is_dir() {
+        return Err(in_it(ErrorKind::NotADirectory.into()));
+    }
+    #[cfg(unix)]
+    {
+        use rustix::fs::{Access, access};
+        access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| in_it(error.into()))?;
+    }
+    Ok(nearest == folder)
+}
+
+/// A file that others can read, though it holds a secret.
+pub(crate) struct LooseMode {
+    path: PathBuf,
+    mode: u32,
+}
+
+impl fmt::Display for LooseMode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "others can read the token in {}, whose mode is {:04o}", self.path.display(), self.mode)
+    }
+}
+
+impl LooseMode {
+    /// The command that mends it.
+    pub(crate) fn remedy(&self) -> String {
+        format!("chmod 600 '{}'", self.path.display().to_string().replace('\'', r"'\''"))
+    }
+}
+
+/// Whether others than the owner of a file may do anything with it.
+pub(crate) fn loose_mode(path: &Path) -> Option<LooseMode> {
+    let mode = mode_of(path)?;
+    (mode & 0o077 != 0).then(|| LooseMode { path: path.to_owned(), mode })
+}
+
+#[cfg(unix)]
+fn mode_of(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    Some(fs::metadata(path).ok()?.permissions().mode() & 0o777)
+}
+
+#[cfg(not(unix))]
+const fn mode_of(_: &Path) -> Option<u32> {
+    None
+}
+
 /// One process at a time. The lock is a file beside the other, since that one is replaced. It ends with the process.
 pub(super) fn lock(path: &Path) -> io::Result<File> {
     let mut name = path.as_os_str().to_owned();
@@ -159,9 +218,46 @@ const fn keep_owner(_: &File, _: &Path) {}
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::{Written, read, write_in_place};
-    use std::{fs, io::Write, os::unix::fs::MetadataExt};
+    use super::{Written, is_writable, loose_mode, read, write_in_place};
+    use std::{
+        fs::{self, Permissions},
+        io::Write,
+        os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    };
     use tempfile::{NamedTempFile, tempdir};
+
+    #[test]
+    fn whether_it_could_be_written_is_asked_behind_links_and_above_what_is_not_there() {
+        let folder = tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        symlink("new/deployment.yaml", at("link")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        for (name, expected) in
+            [("x.yaml", Some(true)), ("a/b/x.yaml", Some(false)), ("link", Some(false)), ("file/x.yaml", None), ("loop", None)]
+        {
+            assert_eq!(is_writable(&at(name)).ok(), expected, "{name}");
+        }
+        assert!(is_writable(&at("file/x.yaml")).unwrap_err().to_string().contains("/file: "), "the folder is named");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing was made");
+    }
+
+    #[test]
+    fn a_mode_is_loose_as_soon_as_others_may_do_anything() {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("it's.yaml");
+        assert!(loose_mode(&path).is_none());
+        fs::write(&path, "").unwrap();
+        for (mode, is_loose) in
+            [(0o600, false), (0o400, false), (0o700, false), (0o640, true), (0o604, true), (0o620, true), (0o644, true)]
+        {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(loose_mode(&path).is_some(), is_loose, "{mode:o}");
+        }
+        let loose = loose_mode(&path).unwrap();
+        assert!(loose.to_string().ends_with("whose mode is 0644"));
+        assert!(loose.remedy().ends_with(r"it'\''s.yaml'"), "{}", loose.remedy());
+    }
 
     #[test]
     fn in_place_it_stays_the_same_file_and_nothing_is_left_beside() {

@@ -12,6 +12,7 @@ use std::{
 use nodetool_edge_auth::{Digest, Host, Secret, Settings, SettingsErrors, Tokens, UnixTime, generate_token};
 
 use file::Written;
+pub(crate) use file::{is_writable, loose_mode};
 use yaml::{Content, Problem, Replaced};
 
 /// How often a file may change between the reading and the writing of it.
@@ -209,12 +210,13 @@ pub enum StoreError {
 /// # Errors
 /// When the user has no home folder.
 pub fn deployment_path() -> Result<PathBuf, StoreError> {
-    let folder = if cfg!(windows) {
-        env::var_os("APPDATA").map(PathBuf::from)
-    } else {
-        env::home_dir().filter(|home| !home.as_os_str().is_empty()).map(|home| home.join(".config"))
-    };
-    Ok(folder.ok_or(StoreError::NoHome)?.join("nodetool").join("deployment.yaml"))
+    usual_path(cfg!(windows), env::var_os("APPDATA").map(PathBuf::from), env::home_dir()).ok_or(StoreError::NoHome)
+}
+
+fn usual_path(is_windows: bool, app_data: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
+    let is_there = |folder: &PathBuf| !folder.as_os_str().is_empty();
+    let folder = if is_windows { app_data.filter(is_there)? } else { home.filter(is_there)?.join(".config") };
+    Some(folder.join("nodetool").join("deployment.yaml"))
 }
 
 fn remedy(error: &io::Error) -> &'static str {
@@ -267,9 +269,7 @@ pub fn token_source(get: impl Fn(&str) -> Option<String>) -> Result<TokenSource,
     if token_in_environment(&get)?.is_some() {
         return Ok(TokenSource::Environment);
     }
-    let path = config_path(get)?;
-    let has_tokens = load_deployment_config(&path)?.has_tokens();
-    Ok(if has_tokens { TokenSource::File(path) } else { TokenSource::Generated(path) })
+    Ok(look(&config_path(get)?)?.source)
 }
 
 /// The token that the settings hold, whatever else is wrong with them.
@@ -302,10 +302,12 @@ pub fn generate_secure_token() -> Result<Secret, StoreError> {
 /// The tokens of a deployment file. Where it has none, one is generated and saved: the one and only, however many
 /// processes start at once.
 pub(crate) fn find_or_generate(path: &Path) -> Result<Found, StoreError> {
-    let config = load_deployment_config(path)?;
-    if config.has_tokens() {
-        warn_of_loose_permissions(path);
-        return Ok(Found::in_file(config, TokenSource::File(path.to_owned())));
+    let found = look(path)?;
+    if let TokenSource::File(_) = found.source {
+        if let Some(loose) = loose_mode(path) {
+            tracing::warn!("{loose}; run: {}", loose.remedy());
+        }
+        return Ok(found);
     }
     let token = generate_secure_token()?;
     let saved = update(path, |config| {
@@ -317,14 +319,21 @@ pub(crate) fn find_or_generate(path: &Path) -> Result<Found, StoreError> {
     Ok(Found::in_file(saved, source(path.to_owned())))
 }
 
+/// What [`find_or_generate`] would find. Nothing is written: of what would be generated there is only the source.
+pub(crate) fn look(path: &Path) -> Result<Found, StoreError> {
+    let config = load_deployment_config(path)?;
+    let source = if config.has_tokens() { TokenSource::File } else { TokenSource::Generated };
+    Ok(Found::in_file(config, source(path.to_owned())))
+}
+
 /// The tokens that are in a deployment file now.
 pub(crate) fn find(path: &Path) -> Result<Found, StoreError> {
-    let config = load_deployment_config(path)?;
-    if !config.has_tokens() {
+    let found = look(path)?;
+    if let TokenSource::Generated(_) = found.source {
         let problem = format!("there is no {} in it", yaml::KEY);
         return Err(StoreError::Content { path: path.to_owned(), problem });
     }
-    Ok(Found::in_file(config, TokenSource::File(path.to_owned())))
+    Ok(found)
 }
 
 /// Puts a new token into a deployment file. The old one is accepted for `overlap` seconds more.
@@ -365,27 +374,29 @@ fn update(
     Err(cannot_write(io::Error::other("others keep changing it")))
 }
 
-#[cfg(unix)]
-fn warn_of_loose_permissions(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    let Ok(metadata) = std::fs::metadata(path) else { return };
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        tracing::warn!("others can read the token in {}, whose mode is {mode:04o}; run: chmod 600 {0:?}", path.display());
-    }
-}
-
-#[cfg(not(unix))]
-const fn warn_of_loose_permissions(_: &Path) {}
-
 #[cfg(test)]
 mod tests {
     use super::{
-        DeploymentConfig, generate_secure_token, load_deployment_config, save_deployment_config, token_source, worker_auth_token,
+        DeploymentConfig, generate_secure_token, load_deployment_config, save_deployment_config, token_source, usual_path,
+        worker_auth_token,
     };
     use crate::TokenSource;
     use nodetool_edge_auth::Secret;
-    use std::fs;
+    use std::{fs, path::PathBuf};
+
+    #[test]
+    fn the_usual_path_of_each_system() {
+        let app_data = PathBuf::from(r"C:\Users\me\AppData\Roaming");
+        let (home, none) = (PathBuf::from("/home/me"), PathBuf::new());
+        let of_unix = home.join(".config/nodetool/deployment.yaml");
+        assert_eq!(usual_path(false, Some(app_data.clone()), Some(home.clone())), Some(of_unix));
+        let of_windows = app_data.join("nodetool").join("deployment.yaml");
+        assert_eq!(usual_path(true, Some(app_data.clone()), Some(home.clone())), Some(of_windows));
+        for missing in [None, Some(none)] {
+            assert_eq!(usual_path(false, Some(app_data.clone()), missing.clone()), None);
+            assert_eq!(usual_path(true, missing, Some(home.clone())), None);
+        }
+    }
 
     #[test]
     fn the_rules_of_where_a_token_comes_from() {

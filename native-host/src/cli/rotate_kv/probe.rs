@@ -14,6 +14,8 @@ use nodetool_edge_auth::Secret;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use crate::{cli::output::one_line, project::with_causes};
+
 /// For one answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -84,22 +86,10 @@ impl Probe {
             (200, Some("none"), _) => Told::Other("it answers 200 to anyone: nothing asks for a token there".to_owned()),
             (401, _, Some(_)) if is_challenge => Told::Refused,
             (503, _, Some("No authentication token is configured")) => Told::HasNone,
-            (status, _, Some(detail)) => Told::Other(format!("it answers {status}: {detail}")),
+            (status, _, Some(detail)) => Told::Other(format!("it answers {status}: {}", one_line(detail))),
             (status, _, None) => Told::Other(format!("it answers {status}, and not as this gateway would")),
         })
     }
-}
-
-/// An error with what led to it: a client alone only says that it could not connect.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

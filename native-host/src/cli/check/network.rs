@@ -1,0 +1,73 @@
+//! The two ends of the gateway: the upstream that it connects to, and the port that it listens on.
+
+use std::{
+    io::{self, ErrorKind},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use nodetool_edge_auth::{Answer, ProxySettings, Reason};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{Finding, failed, ok, warning};
+use crate::server::{self, StartError};
+
+/// For a connection that by its settings may take any time: a check has to come to an end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// For a gateway to answer by itself, which asks nobody.
+const BLINK: Duration = Duration::from_secs(2);
+
+/// Room for any answer that the gateway itself makes.
+const MAX_ANSWER: u64 = 4096;
+
+pub(super) async fn of_upstream(proxy: &ProxySettings) -> Finding {
+    const CHECK: &str = "upstream";
+    const REMEDY: &str = "start it, or correct UPSTREAM_URL";
+    let Some(upstream) = &proxy.upstream else {
+        return ok(CHECK, "UPSTREAM_URL is not set: the gateway itself answers, with the identity of the caller");
+    };
+    let limit = proxy.connect_timeout.map_or(PATIENCE, Duration::from_secs);
+    match timeout(limit, TcpStream::connect(upstream.address())).await {
+        Ok(Ok(_)) => ok(CHECK, format!("{} takes connections", upstream.origin())),
+        Ok(Err(error)) => failed(CHECK, format!("{}: {error}", upstream.origin()), REMEDY),
+        Err(_) => failed(CHECK, format!("{}: no connection within {} s", upstream.origin(), limit.as_secs()), REMEDY),
+    }
+}
+
+pub(super) async fn of_listener(address: SocketAddr) -> Finding {
+    const CHECK: &str = "listen";
+    const REMEDY: &str = "choose another address with --listen or AUTH_LISTEN";
+    match server::listen(address) {
+        Ok(_) => ok(CHECK, format!("{address} is free")),
+        Err(StartError::Listen { error, .. }) if error.kind() == ErrorKind::AddrInUse => {
+            if is_gateway(address).await {
+                // To look at a gateway that has trouble is what a check is for, and that one runs is no fault.
+                return warning(CHECK, format!("a gateway listens on {address} already"), "stop it before another is started");
+            }
+            failed(CHECK, format!("{address} is in use"), format!("stop what listens there, or {REMEDY}"))
+        }
+        Err(error) => failed(CHECK, error.to_string(), REMEDY),
+    }
+}
+
+/// Whether a gateway answers there: asked without a token for what none of them leaves to its upstream.
+async fn is_gateway(address: SocketAddr) -> bool {
+    const QUESTION: &[u8] = b"GET /.auth/whoami HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let local: IpAddr = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    let ip = if address.ip().is_unspecified() { local } else { address.ip() };
+    let answer = async {
+        let mut stream = TcpStream::connect((ip, address.port())).await?;
+        stream.write_all(QUESTION).await?;
+        let mut answer = Vec::new();
+        stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
+        io::Result::Ok(answer)
+    };
+    let Ok(Ok(answer)) = timeout(BLINK, answer).await else { return false };
+    let answer = String::from_utf8_lossy(&answer);
+    answer.ends_with(&*Answer::refusal(Reason::NoCredential).body) || answer.contains(r#""token_type":"#)
+}
