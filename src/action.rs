@@ -5,7 +5,7 @@ use alloc::{borrow::Cow, string::String};
 use serde::Serialize;
 
 use crate::{
-    facts::{Facts, Scheme, is_spelling_of},
+    facts::{Asker, Facts, Scheme, is_spelling_of},
     policy::{ALWAYS_PUBLIC, Policy},
     time::UnixTime,
     verdict::{Destination, Identity, Pass, Reason, Verdict},
@@ -24,6 +24,8 @@ impl<'a> Action<'a> {
     /// What follows from a verdict on these facts. `now` is shown by the built-in health answer.
     pub fn of(verdict: &'a Verdict, policy: &Policy, facts: &Facts<'a>, now: UnixTime) -> Self {
         match verdict {
+            Verdict::Refuse(reason) if facts.asker != Asker::Client => Self::Respond(Answer::refusal(*reason).for_proxy()),
+            Verdict::Pass(pass) if facts.asker != Asker::Client => Self::Respond(Answer::verified(pass.identity.as_ref())),
             Verdict::Refuse(reason) => Self::Respond(Answer::refusal(*reason)),
             Verdict::Pass(Pass { identity: Some(identity), to: Destination::Whoami }) => Self::Respond(Answer::whoami(identity)),
             Verdict::Pass(pass) if policy.has_upstream => Self::Forward(Forward::new(pass.identity.as_ref(), policy, facts)),
@@ -40,6 +42,8 @@ pub struct Answer {
     /// The JSON body. Not sent in answer to `HEAD`.
     pub body: Cow<'static, str>,
     extra: Option<(&'static str, &'static str)>,
+    /// Whom a proxy is told that it serves.
+    identity: Option<Identity>,
 }
 
 /// The answer to every request while the settings are wrong.
@@ -47,7 +51,7 @@ pub const MISCONFIGURED: Answer = Answer::new(500, r#"{"detail":"Authentication 
 
 impl Answer {
     const fn new(status: u16, body: &'static str) -> Self {
-        Self { status, body: Cow::Borrowed(body), extra: None }
+        Self { status, body: Cow::Borrowed(body), extra: None, identity: None }
     }
 
     const fn with(mut self, name: &'static str, value: &'static str) -> Self {
@@ -56,8 +60,27 @@ impl Answer {
     }
 
     /// The header lines, with names in lower case. The length of the body is for the host to say.
-    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
-        [("content-type", "application/json"), ("cache-control", "no-store")].into_iter().chain(self.extra)
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let content_type = (!self.body.is_empty()).then_some(("content-type", "application/json"));
+        let own = content_type.into_iter().chain([("cache-control", "no-store")]).chain(self.extra);
+        own.chain(identity_headers(self.identity.as_ref()))
+    }
+
+    /// The yes to a proxy. Nothing but a 200 is one for all of them.
+    fn verified(identity: Option<&Identity>) -> Self {
+        Self { identity: identity.cloned(), ..Self::new(200, "") }
+    }
+
+    /// The same refusal to a proxy, which takes any other status for a fault of the gateway.
+    pub(crate) const fn for_proxy(mut self) -> Self {
+        self.status = match self.status {
+            401 | 403 | 503 => return self,
+            500.. => 503,
+            _ => 403,
+        };
+        // What it says there is about a status that it no longer has.
+        self.extra = None;
+        self
     }
 
     /// 502: the upstream cannot be reached, or broke off before it answered.
@@ -74,7 +97,7 @@ impl Answer {
     pub const fn refusal(reason: Reason) -> Self {
         const CHALLENGE: &str = "www-authenticate";
         match reason {
-            Reason::MalformedRequest => Self::new(400, r#"{"detail":"Malformed request"}"#),
+            Reason::MalformedRequest | Reason::NoSubject => Self::new(400, r#"{"detail":"Malformed request"}"#),
             Reason::ForbiddenMethod => {
                 Self::new(405, r#"{"detail":"Method Not Allowed"}"#).with("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
             }
@@ -141,7 +164,7 @@ impl Answer {
 
     fn json(body: &impl Serialize) -> Self {
         // Structs of strings cannot fail to serialize; if they did, nobody would be let in by it.
-        serde_json::to_string(body).map_or(MISCONFIGURED, |body| Self { status: 200, body: Cow::Owned(body), extra: None })
+        serde_json::to_string(body).map_or(MISCONFIGURED, |body| Self { body: Cow::Owned(body), ..Self::new(200, "") })
     }
 }
 
@@ -214,17 +237,20 @@ impl<'a> Forward<'a> {
 
     /// The headers that the gateway itself sets, after those of the client were dropped.
     pub fn sets(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let identity = self.identity;
-        let set = [
-            ("x-user-id", identity.map(|identity| &*identity.user_id)),
-            ("x-auth-token-type", identity.map(|identity| identity.token_type.as_str())),
-            ("x-auth-role", identity.and_then(|identity| identity.role.as_deref())),
-            ("x-forwarded-for", self.peer),
-            ("x-forwarded-proto", Some(self.scheme.as_str())),
-            ("x-forwarded-host", self.host),
-        ];
-        set.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)))
+        let set =
+            [("x-forwarded-for", self.peer), ("x-forwarded-proto", Some(self.scheme.as_str())), ("x-forwarded-host", self.host)];
+        identity_headers(self.identity).chain(set.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))))
     }
+}
+
+/// Who somebody is, in the words that upstreams read.
+fn identity_headers(identity: Option<&Identity>) -> impl Iterator<Item = (&'static str, &str)> {
+    let set = [
+        ("x-user-id", identity.map(|identity| &*identity.user_id)),
+        ("x-auth-token-type", identity.map(|identity| identity.token_type.as_str())),
+        ("x-auth-role", identity.and_then(|identity| identity.role.as_deref())),
+    ];
+    set.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)))
 }
 
 /// Headers that tell an upstream to take one method for another: a request that nobody vouches for is what it says it is.

@@ -3,6 +3,8 @@
 use alloc::{borrow::Cow, format, vec::Vec};
 use core::{iter, net::IpAddr};
 
+use crate::forward_auth::{self, Description};
+
 /// The scheme that the client spoke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
@@ -35,7 +37,7 @@ pub enum Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    fn add(&mut self, value: &'a [u8]) {
+    pub(crate) fn add(&mut self, value: &'a [u8]) {
         *self = match self {
             Self::Absent => Self::One(value),
             Self::One(_) | Self::Many => Self::Many,
@@ -79,6 +81,21 @@ pub struct Facts<'a> {
     pub(crate) forwarded: bool,
     /// Values of `Connection` that may name further hop-by-hop headers.
     pub(crate) connection: Vec<&'a [u8]>,
+    /// What they say of another request: see [`subject`](Self::subject).
+    description: Description<'a>,
+    pub(crate) asker: Asker,
+}
+
+/// On whose behalf a request is judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// Its own.
+    #[default]
+    Client,
+    /// A proxy's, which described it and will serve it if it may pass.
+    Proxy,
+    /// A proxy's that described none, or more than one.
+    VagueProxy,
 }
 
 impl<'a> Facts<'a> {
@@ -102,7 +119,25 @@ impl<'a> Facts<'a> {
             cross_site: false,
             forwarded: false,
             connection: Vec::new(),
+            description: Description::NONE,
+            asker: Asker::Client,
         }
+    }
+
+    /// What is to be judged, once all headers are known: this request or, at `/.auth/verify`, the one that a proxy
+    /// describes in them. Without this call that path is none.
+    #[must_use]
+    pub fn subject(mut self) -> Self {
+        if self.path != forward_auth::PATH {
+            return self;
+        }
+        match self.description.read() {
+            Some((method, path, query)) if !self.is_two_requests_to_some() => {
+                (self.method, self.path, self.query, self.asker) = (method, path, query, Asker::Proxy);
+            }
+            _ => self.asker = Asker::VagueProxy,
+        }
+        self
     }
 
     /// The scheme of the client's connection; `http` unless said.
@@ -144,7 +179,11 @@ impl<'a> Facts<'a> {
             14 if is(name, "sec-fetch-site") => self.cross_site |= value == b"cross-site",
             17 if is(name, "transfer-encoding") => self.has_body = true,
             29 if is(name, "access-control-request-method") => self.preflight_method.add(value),
-            _ => self.forwarded |= tells_of_forwarding(name),
+            _ if tells_of_forwarding(name) => {
+                self.forwarded = true;
+                self.description.header(name, value);
+            }
+            _ => {}
         }
         self
     }

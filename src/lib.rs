@@ -56,6 +56,7 @@ mod cache;
 mod credential;
 mod effects;
 mod facts;
+mod forward_auth;
 mod gate;
 mod json;
 mod jwt;

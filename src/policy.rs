@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use crate::{
     credential::Credential,
-    facts::{Facts, Field},
+    facts::{Asker, Facts, Field},
     jwt::Expected,
     keys::Jwks,
     path::{self, Areas},
@@ -121,6 +121,9 @@ impl Policy {
     /// The first half: everything that goes before the comparison of tokens.
     pub(crate) fn judge<'a>(&self, facts: &Facts<'a>) -> Judgement<'a> {
         let path = facts.path.as_bytes();
+        if facts.asker == Asker::VagueProxy {
+            return Judgement::Settled(Verdict::Refuse(Reason::NoSubject));
+        }
         if path::is_malformed(path) || facts.host == Field::Many || facts.is_two_requests_to_some() {
             return Judgement::Settled(Verdict::Refuse(Reason::MalformedRequest));
         }
@@ -164,9 +167,10 @@ impl Policy {
         };
         let mut to = Destination::Upstream;
         if areas.own {
-            match (facts.path, facts.method) {
-                ("/.auth/whoami", "GET") => to = Destination::Whoami,
-                ("/.auth/whoami", _) => return Verdict::Refuse(Reason::OwnPathMethod),
+            match (facts.path, facts.method, facts.asker) {
+                ("/.auth/whoami", "GET", Asker::Client) => to = Destination::Whoami,
+                ("/.auth/whoami", _, Asker::Client) => return Verdict::Refuse(Reason::OwnPathMethod),
+                // What a proxy would serve in the gateway's place is none of the gateway's.
                 _ => return Verdict::Refuse(Reason::NoSuchOwnPath),
             }
         }

@@ -108,7 +108,7 @@ pub struct ClaimTrace {
 pub fn trace(policy: &Policy, facts: &Facts<'_>, now: UnixTime) -> Trace {
     let rule = match policy.judge(facts) {
         Judgement::HangsOn(_) => Rule::Credential,
-        Judgement::Settled(Verdict::Refuse(Reason::MalformedRequest)) => Rule::Malformed,
+        Judgement::Settled(Verdict::Refuse(Reason::MalformedRequest | Reason::NoSubject)) => Rule::Malformed,
         Judgement::Settled(Verdict::Refuse(Reason::ForbiddenMethod)) => Rule::ForbiddenMethod,
         Judgement::Settled(Verdict::Pass(Pass { identity: None, .. })) if policy.is_public(facts) => Rule::Public,
         Judgement::Settled(_) if facts.is_preflight() => Rule::Preflight,

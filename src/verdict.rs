@@ -79,6 +79,8 @@ impl TokenType {
 pub enum Reason {
     /// A path with bytes or escapes, or a `Host`, that two programs could read differently.
     MalformedRequest,
+    /// A proxy that asks whether a request may pass, and describes none, or more than one.
+    NoSubject,
     /// `CONNECT`, `TRACE` or `TRACK`, which are not for gateways.
     ForbiddenMethod,
     /// A request without a credential where one is needed.
@@ -136,6 +138,7 @@ impl Reason {
     pub const fn code(self) -> &'static str {
         match self {
             Self::MalformedRequest => "malformed_request",
+            Self::NoSubject => "no_subject",
             Self::ForbiddenMethod => "forbidden_method",
             Self::NoCredential => "no_credential",
             Self::MalformedCredential => "malformed_credential",

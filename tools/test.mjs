@@ -1,10 +1,11 @@
 // `npm test`: sets up what is missing and runs every test on the real thing. `npm test -- --help` names the parts.
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import path from "node:path";
 
 import { buildJs } from "./build-js.mjs";
 import { buildWorker } from "./build-worker.mjs";
+import { findLeaks } from "../tests/http/support/leaks.mjs";
 import { ROOT, WASM_TARGET, ensureBindgen, ensureNodeModules, ensureWasmTarget, fail, run, step } from "./setup.mjs";
 
 const PARTS = {
@@ -38,9 +39,36 @@ function testHttp() {
   run("cargo", ["build", "--locked", "--release", "--package", "nodetool-auth"]);
   // What `signatures.test.mjs` asks for the vectors.
   run("cargo", ["build", "--locked", "--package", "nodetool-auth", "--example", "signatures"]);
-  const env = { ...process.env, NODETOOL_TEST_PYTHON: ensurePython() };
+  buildStatic();
+  const transcripts = path.join(ROOT, "target", "tmp", "transcripts");
+  rmSync(transcripts, { recursive: true, force: true });
+  mkdirSync(transcripts, { recursive: true, mode: 0o700 });
+  const env = { ...process.env, NODETOOL_TEST_PYTHON: ensurePython(), NODETOOL_TEST_TRANSCRIPTS: transcripts };
   // One file at a time: each starts servers of its own, and some measure memory.
   run(process.execPath, ["--test", "--test-concurrency=1", ...testsIn("tests/http")], { env });
+  testTranscripts(transcripts);
+}
+
+/** The binary of the image, where there is something to run it and a C compiler for its libc; the tests of it are skipped where not. */
+function buildStatic() {
+  const works = (command, ...args) => spawnSync(command, args, { stdio: "ignore" }).status === 0;
+  const target = { x64: "x86_64-unknown-linux-musl", arm64: "aarch64-unknown-linux-musl" }[process.arch];
+  const missing = !works("docker", "info") && !works("podman", "info") ? "Neither docker nor podman runs here" : !works("musl-gcc", "--version") ? "There is no musl-gcc (Debian: musl-tools)" : undefined;
+  if (missing) return step(`${missing}: the image is NOT built, and its tests are skipped`);
+  step("Compiling the native host for the image");
+  run("rustup", ["target", "add", target]);
+  run("cargo", ["build", "--locked", "--release", "--package", "nodetool-auth", "--target", target], { env: { ...process.env, TARGET_CC: "musl-gcc" } });
+}
+
+/** Of all secrets that the hosts were given, none may be in what they printed, in any of the tests. */
+function testTranscripts(folder) {
+  step("Looking for secrets in all that the hosts printed");
+  const { leaks, transcripts, secrets } = findLeaks(folder);
+  for (const host of ["native", "edge", "wrangler"]) {
+    if (!transcripts.some((name) => name.includes(`.${host}.`))) fail(`Nothing was written down of what the host ${host} printed.`);
+  }
+  if (leaks.length > 0) fail(`What the hosts printed holds secrets. It is in ${folder}:\n  ${leaks.join("\n  ")}`);
+  console.log(`${secrets} secrets, ${transcripts.length} transcripts: none is in any of them.`);
 }
 
 /** A Python with the `openai` client, in a folder of its own. */

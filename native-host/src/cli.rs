@@ -3,6 +3,7 @@
 mod check;
 mod completions;
 mod explain;
+mod health;
 mod output;
 mod rotate_kv;
 mod serve;
@@ -14,7 +15,7 @@ use clap::{Arg, ArgMatches, Command};
 use nodetool_edge_auth::{Host, Provider, SETTINGS, Settings, SettingsErrors};
 
 use crate::{
-    project, server,
+    memory, project, server,
     store::{self, Found, StoreError},
 };
 
@@ -25,6 +26,10 @@ const HELP: &str = "Each setting is also read from the environment variable of i
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
+    // Every subcommand has tokens in its hands.
+    if let Err(error) = memory::keep_private() {
+        eprintln!("nodetool-auth: a core dump of this process could hold tokens, and cannot be forbidden: {error}");
+    }
     let matches = match command().try_get_matches() {
         Ok(matches) => matches,
         Err(answer) => {
@@ -37,6 +42,7 @@ pub fn main() -> ExitCode {
         Some(("check", arguments)) => return check::run(arguments),
         Some(("explain", arguments)) => return explain::run(arguments),
         Some(("completions", arguments)) => return completions::run(arguments),
+        Some(("health", arguments)) => return health::run(arguments),
         Some(("token", arguments)) => return token::run(arguments),
         _ => {}
     }
@@ -115,6 +121,7 @@ fn command() -> Command {
         .subcommand(check::command())
         .subcommand(explain::command())
         .subcommand(completions::command())
+        .subcommand(health::command())
         .args_conflicts_with_subcommands(true)
         .args(flags())
 }

@@ -100,8 +100,13 @@ impl Gateway {
             if used_stale_keys {
                 tracing::warn!("a token was checked with keys past their age, because newer ones cannot be had");
             }
-            if let Verdict::Refuse(reason) = &verdict {
-                tracing::info!(reason = reason.code(), method = facts.method(), path = ?facts.path(), peer, "refused");
+            match &verdict {
+                // A health check asks so, again and again, and is content with the refusal.
+                Verdict::Refuse(Reason::NoCredential) if facts.path() == "/.auth/whoami" => {}
+                Verdict::Refuse(reason) => {
+                    tracing::info!(reason = reason.code(), method = facts.method(), path = ?facts.path(), peer, "refused");
+                }
+                _ => {}
             }
             match Action::of(&verdict, &self.policy, &facts, clock::now()) {
                 Action::Respond(answer) => return respond::answer(answer),

@@ -11,6 +11,7 @@ mod clock;
 mod crypto;
 mod fetch;
 mod gateway;
+mod memory;
 mod pool;
 mod project;
 mod request;

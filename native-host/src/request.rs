@@ -27,5 +27,5 @@ pub(crate) fn facts<'a>(parts: &'a Parts, has_body: bool, peer: &'a str) -> Opti
             facts.header(name.as_str(), value.as_bytes());
         }
     }
-    (has_host || parts.version != Version::HTTP_11).then_some(facts)
+    (has_host || parts.version != Version::HTTP_11).then(|| facts.subject())
 }

@@ -47,7 +47,7 @@ impl Snapshot {
                 _ => _ = facts.header(name, value.as_bytes()),
             }
         }
-        Some(facts)
+        Some(facts.subject())
     }
 
     /// Every header, its name in lower case, with repeated ones joined by the platform.

@@ -13,5 +13,6 @@ extern "C" {
 
 pub(crate) fn answer(answer: &Answer, method: &str) -> web_sys::Response {
     let headers = lines(answer.headers().flat_map(|(name, value)| [name, value]));
-    respond(answer.status, &headers, (method != "HEAD").then_some(answer.body.as_ref()))
+    let body = Some(&*answer.body).filter(|body| !body.is_empty() && method != "HEAD");
+    respond(answer.status, &headers, body)
 }

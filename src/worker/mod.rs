@@ -14,6 +14,7 @@ use worker::{Env, console_error, console_log, console_warn, worker_sys};
 use crate::{
     Action, Answer, Effects, Gate, Host, KeysAnswer, MISCONFIGURED, Outcome, Policy, ProxySettings, Reason, Secret, Settings,
     SettingsErrors, SignatureCheck, Tokens, Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
+    facts::Asker,
     web::{self, crypto, project::Project, promise::value_or_promise, request::Snapshot, respond},
 };
 use shelf::EdgeShelf;
@@ -41,12 +42,13 @@ pub fn judge(incoming: web_sys::Request, env: Env, context: worker_sys::Context)
 }
 
 async fn handle(incoming: &web_sys::Request, env: Env, context: worker_sys::Context) -> JsValue {
-    let Ok(loaded) = load(&env) else {
-        return respond::answer(&MISCONFIGURED, "").into();
-    };
     let snapshot = Snapshot::of(incoming);
     let Some(facts) = snapshot.facts() else {
         return respond::answer(&Answer::refusal(Reason::MalformedRequest), "").into();
+    };
+    let Ok(loaded) = load(&env) else {
+        let answer = if facts.asker == Asker::Client { MISCONFIGURED } else { MISCONFIGURED.for_proxy() };
+        return respond::answer(&answer, facts.method()).into();
     };
 
     let host = EdgeHost { loaded: &loaded, incoming, shelf: Rc::new(EdgeShelf { env, context }) };

@@ -8,8 +8,10 @@ import { Log, LogLevel, Miniflare } from "miniflare";
 import { until } from "./support/gateway.mjs";
 import { SCRIPT, TOKEN, startHost } from "./support/hosts.mjs";
 import { stopper } from "./support/stop.mjs";
+import { secret, transcript } from "./support/transcripts.mjs";
 
 const OTHER = "test-other-0123456789-ijklmnop";
+secret("another token of the tests", OTHER);
 const STATIC = { AUTH_PROVIDER: "static" };
 const DEVELOPMENT = { ...STATIC, ENV: "development" };
 const test = (title, run) => nodeTest(title, { timeout: 120_000 }, run);
@@ -88,7 +90,13 @@ test("edge: a namespace of KV in the place of a secret is a wrong setting", () =
 async function withIsolates({ count = 1, settings = STATIC, hasArbiter = false, origin }, body) {
   const names = Array.from({ length: count }, (_, index) => `isolate-${index}`);
   let log = "";
-  const gather = (stream) => stream.setEncoding("utf8").on("data", (text) => (log += text));
+  const write = transcript("edge", "console");
+  const gather = (stream) => {
+    stream.setEncoding("utf8").on("data", (text) => {
+      log += text;
+      write(text);
+    });
+  };
   const arbiter = (name) => ({ className: "TokenArbiter", useSQLite: true, ...(name === names[0] ? {} : { scriptName: names[0] }) });
   const miniflare = new Miniflare({
     host: "127.0.0.1",
@@ -116,6 +124,7 @@ async function withIsolates({ count = 1, settings = STATIC, hasArbiter = false, 
     const kv = () => miniflare.getKVNamespace("AUTH_KV", names[0]);
     const shown = () => [...log.matchAll(/Authorization: Bearer (\S+)/g)].map(([, token]) => token);
     await body({ urls, url: urls[0], kv, log: () => log, shown });
+    for (const token of shown()) secret("a generated token", token);
   } finally {
     await miniflare.dispose();
   }

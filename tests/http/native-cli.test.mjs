@@ -381,6 +381,7 @@ describe("explain", () => {
     await refuses("rule", "malformed_request", STATIC, { target: "/%00" });
     await refuses("rule", "forbidden_method", STATIC, { method: "TRACE" });
     await refuses("credential", "malformed_credential", STATIC, { token: "a b" });
+    await refuses("credential", "malformed_credential", STATIC, { token: undefined, headers: [["Authorization", `Bearer ${TOKEN}`], ["Authorization", `Bearer ${TOKEN}`]] });
     await refuses("static_token", "invalid_token", STATIC, { token: secret("some-token-0123456789-abcdef") });
     const ofUser = secret(legacyToken({ sub: "u1" }));
     await refuses("static_token", "invalid_token", STATIC, { token: ofUser }, /AUTH_PROVIDER=supabase/);

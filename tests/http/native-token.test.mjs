@@ -9,9 +9,10 @@ import { describe, test as nodeTest } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { withGateway } from "./support/gateway.mjs";
-import { NATIVE_BINARY, STATIC, TOKEN, spawnNative, startNative, temporaryFolder, writeFile } from "./support/hosts.mjs";
+import { NATIVE_BINARY, STATIC, TOKEN, gatherOutput, spawnNative, startNative, temporaryFolder, writeFile } from "./support/hosts.mjs";
 import { legacyToken } from "./support/jwt.mjs";
 import { ask, request } from "./support/raw.mjs";
+import { secret, secretsOfFile, transcript } from "./support/transcripts.mjs";
 
 const PROVIDER = { AUTH_PROVIDER: "static" };
 const OTHER = "test-other-0123456789-ijklmnop";
@@ -67,8 +68,8 @@ async function eventually(what, isSo, limit = 15_000) {
 function spawnMounted(home, script, args = ["serve"]) {
   const env = { PATH: process.env.PATH, HOME: home, NODETOOL_CONFIG_PATH: path.join(home, "nodetool", "deployment.yaml"), ...PROVIDER, AUTH_LISTEN: "127.0.0.1:0" };
   const child = spawn("unshare", [...UNSHARE, "sh", "-ec", `${script}; exec "$0" "$@"`, NATIVE_BINARY, ...args], { env, cwd: home, stdio: ["ignore", "pipe", "pipe"] });
-  const output = { stdout: "", stderr: "" };
-  for (const stream of ["stdout", "stderr"]) child[stream].setEncoding("utf8").on("data", (text) => (output[stream] += text));
+  // What the script itself prints of the file is not said by the gateway.
+  const output = gatherOutput(child, "native", script.includes("; cat ") ? "shell" : "stdout");
   const exited = new Promise((resolve) => child.on("close", (code) => resolve({ code, ...output })));
   return { child, output, exited };
 }
@@ -266,7 +267,12 @@ describe("token", () => {
     await withHome(`worker_auth_token: ${TOKEN}\n`, async (home) => {
       assert.equal((await token(home, ["hash"])).stdout, `${hash(TOKEN)}\n`);
       assert.equal((await token(home, ["hash"], { WORKER_AUTH_TOKEN: OTHER })).stdout, `${hash(OTHER)}\n`);
-      const piped = (input, ...args) => spawnSync(NATIVE_BINARY, ["token", "hash", "--token-stdin", ...args], { input, encoding: "utf8", env: { HOME: home } });
+      const piped = (input, ...args) => {
+        secret("a token on standard input", input.trim());
+        const done = spawnSync(NATIVE_BINARY, ["token", "hash", "--token-stdin", ...args], { input, encoding: "utf8", env: { HOME: home } });
+        for (const kind of ["stdout", "stderr"]) transcript("native", kind)(done[kind]);
+        return done;
+      };
       assert.equal(piped(`${OTHER}\n`).stdout, `${hash(OTHER)}\n`);
       assert.deepEqual(JSON.parse(piped(OTHER, "--json").stdout), { sha256: hash(OTHER) });
       for (const unusable of ["", "two words", "a,b"]) {
@@ -320,6 +326,8 @@ describe("rotate", () => {
   test("a person at a terminal sees the new token", async () => {
     await withHome(undefined, async (home, file) => {
       const shown = execFileSync("script", ["-qec", `'${NATIVE_BINARY}' token rotate`, "/dev/null"], { env: { PATH: process.env.PATH, HOME: home, NODETOOL_CONFIG_PATH: file }, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+      secretsOfFile(file);
+      transcript("native", "terminal")(shown);
       assert.ok(shown.includes(`${tokenIn(file)}\r\n`), shown);
     });
   });

@@ -12,6 +12,7 @@ import { promisify } from "node:util";
 
 import { AUTHORIZATION, NATIVE_BINARY, STATIC, TOKEN, spawnNative, startNative, temporaryFolder, writeFile } from "./support/hosts.mjs";
 import { ask, exchange, request } from "./support/raw.mjs";
+import { transcript } from "./support/transcripts.mjs";
 import { startUpstream } from "./support/upstream.mjs";
 
 const run = promisify(execFile);
@@ -158,6 +159,7 @@ describe("banner", () => {
     child.kill();
     await promise;
     rmSync(env.HOME, { recursive: true, force: true });
+    transcript("native", "terminal")(shown);
     assert.ok(shown.includes(`   Authorization: Bearer ${TOKEN}`), shown);
   });
 });

@@ -10,11 +10,18 @@ import { describe, test as nodeTest } from "node:test";
 import { until } from "./support/gateway.mjs";
 import { NATIVE_BINARY, TOKEN, temporaryFolder } from "./support/hosts.mjs";
 import { stopper } from "./support/stop.mjs";
+import { secret, transcript } from "./support/transcripts.mjs";
 
 const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
 const sha256 = (token) => createHash("sha256").update(token).digest("hex");
 const OTHER = "test-other-0123456789-ijklmnop";
+secret("another token of the tests", OTHER);
 const MADE = /^[A-Za-z0-9_-]{43}$/;
+
+/** What a rotation printed, alone, in JSON or in a script. */
+const noteMade = (stdout) => {
+  for (const [token] of stdout.matchAll(/(?<![\w-])[\w-]{43}(?![\w-])/g)) secret("a new token", token);
+};
 
 /** Plays `npx wrangler kv key …` on a file, and writes down how it was called. */
 const NPX = `#!/usr/bin/env node
@@ -86,9 +93,14 @@ async function withKv({ value, lag = 0, answer }, body) {
   const run = (command, args, input = "") => {
     const child = spawn(command, args, { env, cwd: folder, stdio: ["pipe", "pipe", "pipe"] });
     const output = { stdout: "", stderr: "" };
-    for (const stream of ["stdout", "stderr"]) child[stream].setEncoding("utf8").on("data", (text) => (output[stream] += text));
+    const write = transcript("native", "stderr");
+    child.stdout.setEncoding("utf8").on("data", (text) => (output.stdout += text));
+    child.stderr.setEncoding("utf8").on("data", (text) => {
+      output.stderr += text;
+      if (command === NATIVE_BINARY) write(text);
+    });
     child.stdin.on("error", () => {}).end(input);
-    return { child, output, ended: new Promise((resolve) => child.on("close", (code) => resolve({ code, ...output }))) };
+    return { child, output, ended: new Promise((resolve) => child.on("close", (code) => (noteMade(output.stdout), resolve({ code, ...output })))) };
   };
   const start = (...args) => run(NATIVE_BINARY, ["token", "rotate", "--kv", "--url", url, "--settle", "0s", ...args]);
   try {

@@ -8,6 +8,7 @@ import { promisify } from "node:util";
 
 import { until } from "./support/gateway.mjs";
 import { NATIVE_BINARY, ROOT, TOKEN, temporaryFolder } from "./support/hosts.mjs";
+import { secret, transcript } from "./support/transcripts.mjs";
 import { WRANGLER_ENV as env, developing } from "./support/wrangler.mjs";
 
 const run = promisify(execFile);
@@ -55,11 +56,16 @@ test("edge: no request fails while a token is rotated", { timeout: 400_000 }, as
 
       const rotation = spawn(NATIVE_BINARY, rotate(url, "--run", "--overlap", "20s"), { cwd: ROOT, env, stdio: ["ignore", "pipe", "pipe"] });
       let said = "";
-      rotation.stderr.setEncoding("utf8").on("data", (text) => (said += text));
+      const write = transcript("native", "stderr");
+      rotation.stderr.setEncoding("utf8").on("data", (text) => {
+        said += text;
+        write(text);
+      });
       rotation.stdout.setEncoding("utf8").once("data", (text) => (newest = text.trim()));
       const code = await new Promise((resolve) => rotation.once("close", resolve));
       assert.equal(code, 0, said);
       assert.match(newest, /^[\w-]{43}$/);
+      secret("a new token", newest);
 
       // The overlap is theirs to the end; nobody can be sure of a second more.
       const { tokens } = JSON.parse((await kv("get", "worker_auth_token")).stdout);
@@ -80,6 +86,7 @@ test("edge: no request fails while a token is rotated", { timeout: 400_000 }, as
       sh.stdin.end(script);
       assert.equal(await new Promise((resolve) => sh.once("close", resolve)), 0, trouble);
       newest = /^TOKEN='(.*)'$/m.exec(script)[1];
+      secret("a new token", newest);
       await sleep(1000);
       await quick.stop();
       assert.deepEqual(quick.failures, []);

@@ -7,6 +7,7 @@ import { after, describe, test as nodeTest } from "node:test";
 import { promisify } from "node:util";
 
 import { ROOT, TOKEN, temporaryFolder, writeFile } from "./support/hosts.mjs";
+import { secret } from "./support/transcripts.mjs";
 import { WRANGLER_ENV as env, developing } from "./support/wrangler.mjs";
 
 const run = promisify(execFile);
@@ -55,6 +56,7 @@ describe("wrangler dev", () => {
       const shown = new Set([...log.matchAll(/Authorization: Bearer (\S+)/g)].map(([, token]) => token));
       assert.equal(shown.size, 1, log);
       [token] = shown;
+      secret("the token that wrangler showed", token);
       assert.match(token, /^[A-Za-z0-9_-]{43}$/);
       assert.deepEqual(await ask(token), SERVED);
     });
@@ -80,6 +82,7 @@ describe("wrangler dev", () => {
         const response = await fetch(`${url}/v1/models`, { headers: { "CF-Ray": "230b030023ae2822-SJC" } });
         assert.deepEqual([response.status, await response.json()], REFUSED);
         const [, token] = /Authorization: Bearer (\S+)\s/.exec(await logged(/Authorization: Bearer \S+\s/));
+        secret("the token that wrangler showed", token);
         assert.deepEqual(await ask(token), SERVED);
       },
       ["--config", file, "--env", "dev"],

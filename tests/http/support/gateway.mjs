@@ -50,7 +50,6 @@ export async function startGateway(name, { settings = {}, store, prepare, ...pro
     throw error;
   }
 
-  const sent = new Set();
   let count = 0;
 
   /** Sends a request with this token, to a path that no other one has, and tells what came of it. */
@@ -58,7 +57,6 @@ export async function startGateway(name, { settings = {}, store, prepare, ...pro
     count += 1;
     const path = target ?? `/v1/r${count}`;
     const marked = `${path}${path.includes("?") ? "&" : "?"}n=${count}`;
-    if (token) sent.add(token);
     const authorization = token === undefined ? [] : [["Authorization", `Bearer ${token}`]];
     const bytes = request({ method, target: marked, headers: [["Host", `127.0.0.1:${host.port}`], ...authorization, ...headers] });
     const answer = await ask(host.port, bytes, { timeout });
@@ -112,13 +110,10 @@ export async function startGateway(name, { settings = {}, store, prepare, ...pro
     },
 
     async stop() {
-      const log = host.log();
       await host.stop();
       await stopAround();
       assert.deepEqual(supabase.others.map(({ method, target }) => `${method} ${target}`), [], "Supabase was asked for nothing else");
       for (const { headers } of supabase.jwks.requests) assert.ok(!headers.authorization?.includes("."), "no token goes to where the keys are");
-      const secrets = [API_KEY, SECRET, TOKEN, ...[...sent].flatMap((token) => [token, ...token.split(".").slice(1)])].filter((secret) => secret.length >= 16);
-      for (const secret of secrets) assert.ok(!log.includes(secret), `a secret is in the log: ${secret.slice(0, 12)}…`);
     },
   };
   return gateway;

@@ -7,6 +7,8 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { Log, LogLevel, Miniflare } from "miniflare";
 
+import { secret, secretsOfFile, secretsOfSettings, secretsOfText, transcript } from "./transcripts.mjs";
+
 export const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 export const NATIVE_BINARY = path.resolve(ROOT, process.env.NODETOOL_AUTH_BIN ?? "target/release/nodetool-auth");
 export const WORKER = path.join(ROOT, "build/worker");
@@ -15,6 +17,7 @@ export const HOSTS = ["native", "edge"];
 export const TOKEN = "test-token-0123456789-abcdefgh";
 export const AUTHORIZATION = ["Authorization", `Bearer ${TOKEN}`];
 export const STATIC = { AUTH_PROVIDER: "static", WORKER_AUTH_TOKEN: TOKEN };
+secret("the token of the tests", TOKEN);
 
 for (const [what, where] of [["the native host", NATIVE_BINARY], ["the Worker", path.join(WORKER, "index.js")]]) {
   if (!existsSync(where)) throw new Error(`${what} has not been built: ${path.relative(ROOT, where)} is missing`);
@@ -30,19 +33,39 @@ export function startHost(name, options = {}) {
   return name === "native" ? startNative(options) : startEdge(options);
 }
 
-/** Runs the binary to its end, or until it listens. */
-export function spawnNative({ settings = {}, home = temporaryFolder(), args = ["serve"], umask } = {}) {
+/** All that a process prints, here and in the transcripts. */
+export function gatherOutput(child, host, kind = "stdout") {
+  const output = { stdout: "", stderr: "" };
+  for (const [stream, write] of [["stdout", transcript(host, kind)], ["stderr", transcript(host, "stderr")]]) {
+    child[stream].setEncoding("utf8").on("data", (text) => {
+      output[stream] += text;
+      write(text);
+    });
+  }
+  return output;
+}
+
+/** Runs the binary to its end, or until it listens. `wrap` makes another command of its own: who runs it, and how. */
+export function spawnNative({ settings = {}, home = temporaryFolder(), args = ["serve"], umask, wrap = (command) => command } = {}) {
   // Nothing of this process's environment may decide how the gateway behaves.
   const env = { PATH: process.env.PATH, HOME: home, NODETOOL_CONFIG_PATH: path.join(home, "nodetool", "deployment.yaml"), ...settings };
-  const command = umask === undefined ? [NATIVE_BINARY, args] : ["/bin/sh", ["-c", `umask ${umask}; exec "$0" "$@"`, NATIVE_BINARY, ...args]];
-  const child = spawn(...command, { env, cwd: home, stdio: ["ignore", "pipe", "pipe"] });
-  const output = { stdout: "", stderr: "" };
-  for (const stream of ["stdout", "stderr"]) child[stream].setEncoding("utf8").on("data", (text) => (output[stream] += text));
-  const exited = once(child, "close").then(([code, signal]) => ({ code, signal, ...output }));
+  const command = umask === undefined ? [NATIVE_BINARY, ...args] : ["/bin/sh", "-c", `umask ${umask}; exec "$0" "$@"`, NATIVE_BINARY, ...args];
+  const [program, ...rest] = wrap(command);
+  secretsOfSettings(settings);
+  const child = spawn(program, rest, { env, cwd: home, stdio: ["ignore", "pipe", "pipe"] });
+  const reveals = args.includes("generate") || args.includes("--reveal");
+  const output = gatherOutput(child, "native", reveals ? "revealed" : "stdout");
+  const exited = once(child, "close").then(([code, signal]) => {
+    secretsOfFile(env.NODETOOL_CONFIG_PATH);
+    return { code, signal, ...output };
+  });
   const listening = new Promise((resolve, reject) => {
     child.stderr.on("data", () => {
       const found = /listening on http:\/\/127\.0\.0\.1:(\d+)/.exec(output.stderr);
-      if (found) resolve(Number(found[1]));
+      if (!found) return;
+      // What it generated, if a test changes the file before it ends.
+      secretsOfFile(env.NODETOOL_CONFIG_PATH);
+      resolve(Number(found[1]));
     });
     exited.then(({ code, signal, stderr }) => reject(new Error(`the native host ended (${code ?? signal}):\n${stderr}`)));
   });
@@ -91,8 +114,16 @@ export const SCRIPT = {
 
 /** `bindings`: further ones than texts, as Miniflare takes them. */
 export async function startEdge({ settings = {}, bindings = {}, store } = {}) {
+  secretsOfSettings(settings);
+  if (store != null && !store.trim().startsWith("{")) secret("the token in KV", store);
   let log = "";
-  const gather = (stream) => stream.setEncoding("utf8").on("data", (text) => (log += text));
+  const write = transcript("edge", "console");
+  const gather = (stream) => {
+    stream.setEncoding("utf8").on("data", (text) => {
+      log += text;
+      write(text);
+    });
+  };
   const miniflare = new Miniflare({
     ...SCRIPT,
     bindings: settings,
@@ -128,6 +159,7 @@ export function temporaryFolder() {
 }
 
 export function writeFile(file, text, mode = 0o600) {
+  secretsOfText(text);
   writeFileSync(file, text, { mode });
   return file;
 }

@@ -1,4 +1,4 @@
-// A real nginx in front of a host, with nothing set but where to pass requests on to.
+// A real nginx in front of a host.
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { rmSync } from "node:fs";
@@ -20,14 +20,25 @@ export function whyNotNginx() {
   return (major - 1 || minor - 29 || patch - 7) >= 0 && "this nginx does not speak HTTP/1.0 by default";
 }
 
-/** Runs nginx for as long as `body` takes, which is told its port. */
+/** Why there is no nginx at all, or false. */
+export function whyNoNginx() {
+  return spawnSync("nginx", ["-v"], { env }).error !== undefined && "nginx is not installed";
+}
+
+/** Runs nginx with nothing set but where to pass requests on to, for as long as `body` takes, which is told its port. */
 export async function withNginx(url, body) {
-  const folder = temporaryFolder();
   const port = await deadPort();
+  return runNginx(`server { listen 127.0.0.1:${port}; location / { proxy_pass ${url}; } }`, port, body);
+}
+
+/** Runs nginx with this in its `http` block, for as long as `body` takes. */
+export async function runNginx(http, port, body) {
+  const folder = temporaryFolder();
   // It makes folders for all of these, and must not do so where an installed one keeps its own.
   const folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((kind) => `${kind}_temp_path ${kind};`).join(" ");
   const config = `daemon off; master_process off; pid nginx.pid; error_log stderr; events {}
-    http { access_log off; ${folders} server { listen 127.0.0.1:${port}; location / { proxy_pass ${url}; } } }`;
+    http { access_log off; ${folders}
+    ${http} }`;
   const file = writeFile(path.join(folder, "nginx.conf"), config);
   const child = spawn("nginx", ["-p", folder, "-e", "stderr", "-c", file], { env, stdio: ["ignore", "ignore", "pipe"] });
   let log = "";

@@ -1,6 +1,8 @@
 // An HTTP/1.1 client that sends exactly the bytes it is given, as no decent library would.
 import net from "node:net";
 
+import { secretsOfRequest } from "./transcripts.mjs";
+
 /**
  * Sends bytes and reads `count` answers, or as many as come before the connection ends.
  * With `drain` it then says that it has no more to send, and reads on until the host ends the connection: whatever
@@ -8,6 +10,7 @@ import net from "node:net";
  * @returns {Promise<{answers: Answer[], rest: Buffer, closed: boolean}>} `closed`: the host ended the connection
  */
 export function exchange(port, bytes, { count = 1, head = false, end = false, drain = false, timeout = 10_000 } = {}) {
+  secretsOfRequest(bytes);
   return new Promise((resolve, reject) => {
     const socket = net.connect({ port, host: "127.0.0.1", noDelay: true, allowHalfOpen: true });
     let received = Buffer.alloc(0);

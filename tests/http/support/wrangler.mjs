@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { EventEmitter, once } from "node:events";
 
 import { ROOT } from "./hosts.mjs";
+import { transcript } from "./transcripts.mjs";
 import { deadPort } from "./upstream.mjs";
 
 export const WRANGLER_ENV = { ...process.env, WRANGLER_SEND_METRICS: "false", WRANGLER_SEND_ERROR_REPORTS: "false", CLOUDFLARE_CF_FETCH_ENABLED: "false", CI: "1", NO_COLOR: "1" };
@@ -15,10 +16,12 @@ export async function developing(state, variables, body, options = []) {
   // A process group of its own, so that all that it starts ends with it.
   const child = spawn("npx", command, { cwd: ROOT, env: WRANGLER_ENV, detached: true, stdio: ["ignore", "pipe", "pipe"] });
   let log = "";
+  const write = transcript("wrangler", "console");
   const grown = new EventEmitter();
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding("utf8").on("data", (text) => {
       log += text;
+      write(text);
       grown.emit("more");
     });
   }

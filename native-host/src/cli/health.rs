@@ -1,0 +1,129 @@
+//! `nodetool-auth health`: whether a gateway on this machine answers. For images that hold no other program to ask it.
+
+use std::{
+    io::{self, Read, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use nodetool_edge_auth::{Host, Settings, SettingsErrors};
+use serde_json::json;
+
+use super::{EXIT_MISCONFIGURED, flags, given};
+
+const SETTING: &str = "AUTH_LISTEN";
+
+/// A status line is no longer.
+const MAX_STATUS_LINE: usize = 1024;
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Settings(#[from] SettingsErrors),
+    #[error("which port it listens on cannot be known; name it with --listen or AUTH_LISTEN")]
+    AnyPort,
+    #[error("http://{0} does not answer: {1}")]
+    Silent(SocketAddr, io::Error),
+    #[error("http://{0} answers {1:?}, which no gateway would")]
+    Stranger(SocketAddr, String),
+    #[error("cannot print: {0}")]
+    Output(io::Error),
+}
+
+pub(super) fn command() -> Command {
+    let timeout = Arg::new("timeout")
+        .long("timeout")
+        .value_name("DURATION")
+        .value_parser(|text: &str| humantime::parse_duration(text))
+        .default_value("3s")
+        .help("How long it may take to answer");
+    let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON, on one line");
+    Command::new("health")
+        .about("Ask the gateway on this machine whether it is there, as a container's health check does")
+        .after_help("It asks for /.auth/whoami without a token, which the gateway answers by itself: an upstream that is down is no reason to restart it.\n\nExit status: 0 if it answers, 78 if AUTH_LISTEN is wrong, 1 otherwise.")
+        .args(flags().filter(|flag| flag.get_id() == SETTING))
+        .arg(timeout)
+        .arg(json)
+}
+
+pub(super) fn run(arguments: &ArgMatches) -> ExitCode {
+    match check(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("nodetool-auth health: {failure}");
+            let is_misconfigured = matches!(failure, Failure::Settings(_) | Failure::AnyPort);
+            if is_misconfigured { ExitCode::from(EXIT_MISCONFIGURED) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn check(arguments: &ArgMatches) -> Result<(), Failure> {
+    let values = given(arguments);
+    // Settings of other kinds are none of its business.
+    let settings = Settings::parse(Host::Native, |name| values.get(name).filter(|_| name == SETTING).cloned())?;
+    let address = reachable(settings.listen);
+    if address.port() == 0 {
+        return Err(Failure::AnyPort);
+    }
+    let limit = arguments.get_one::<Duration>("timeout").copied().unwrap_or_default();
+    let status_line = ask(address, limit).map_err(|error| match error.kind() {
+        // A socket's way to say that the time is over.
+        io::ErrorKind::WouldBlock => Failure::Silent(address, io::ErrorKind::TimedOut.into()),
+        _ => Failure::Silent(address, error),
+    })?;
+    let status = status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
+    // Who asks has no token: 401, unless everybody passes here.
+    let Some(status) = status.filter(|status| ["200", "401"].contains(status)) else {
+        return Err(Failure::Stranger(address, status_line));
+    };
+    let text = if arguments.get_flag("json") {
+        json!({ "healthy": true, "url": format!("http://{address}"), "status": status.parse::<u16>().ok() }).to_string()
+    } else {
+        format!("http://{address} answers")
+    };
+    writeln!(io::stdout(), "{text}").map_err(Failure::Output)
+}
+
+/// Where a listener can be reached from its own machine.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// The status line of the answer, all of which must be there in time.
+fn ask(address: SocketAddr, limit: Duration) -> io::Result<String> {
+    let end = Instant::now() + limit;
+    let left =
+        || Some(end.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero()).ok_or(io::ErrorKind::TimedOut);
+    let mut stream = TcpStream::connect_timeout(&address, left()?)?;
+    stream.set_write_timeout(Some(left()?))?;
+    write!(stream, "GET /.auth/whoami HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while !answer.ends_with(b"\r\n") && answer.len() < MAX_STATUS_LINE {
+        stream.set_read_timeout(Some(left()?))?;
+        stream.read_exact(&mut byte)?;
+        answer.extend(byte);
+    }
+    Ok(String::from_utf8_lossy(&answer).trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reachable;
+
+    #[test]
+    fn what_listens_everywhere_is_asked_on_this_machine() {
+        for (listen, asked) in
+            [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("10.0.0.1:80", "10.0.0.1:80"), ("[::1]:1", "[::1]:1")]
+        {
+            assert_eq!(reachable(listen.parse().unwrap()).to_string(), asked);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+// The memory of the native host holds tokens: no dump of it is left behind, and no neighbour reads it.
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { chmodSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { describe, test as nodeTest } from "node:test";
+
+import { STATIC, TOKEN, startNative, temporaryFolder } from "./support/hosts.mjs";
+
+const test = (title, options, run) => nodeTest(title, { timeout: 60_000, ...options }, run);
+const LINUX = process.platform === "linux" ? false : "only Linux has /proc";
+const AS_ROOT = process.getuid?.() === 0;
+/** Root may read everything, so that as root the gateway and its neighbour are run by somebody else. */
+const NOBODY = 65_532;
+const asUser = (command) => (AS_ROOT ? ["setpriv", `--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups", ...command] : command);
+
+const run = ([program, ...args]) => spawnSync(program, args, { encoding: "utf8" });
+
+/** Runs the gateway in a folder of its own, after `prefix`, a line of shell, for as long as `body` takes. */
+async function serving(prefix, body) {
+  const home = temporaryFolder();
+  chmodSync(home, 0o777);
+  const host = await startNative({ home, settings: STATIC, wrap: (command) => asUser(["sh", "-ec", `${prefix}exec "$0" "$@"`, ...command]) });
+  try {
+    return await body(host, home);
+  } finally {
+    await host.stop();
+    rmSync(home, { recursive: true, force: true });
+  }
+}
+
+/** Whether a program that is aborted in a folder leaves a dump there, on this machine. */
+function whyNoDumps() {
+  if (process.platform === "win32") return "there are no core dumps";
+  const home = temporaryFolder();
+  spawnSync("sh", ["-c", "ulimit -c unlimited; kill -ABRT $$"], { cwd: home });
+  const isDumped = readdirSync(home).length > 0;
+  rmSync(home, { recursive: true, force: true });
+  return isDumped ? false : "this machine leaves no core dumps where programs run";
+}
+
+describe("memory", () => {
+  test("the limit of a core dump is 0, whatever it was before", { skip: LINUX }, () =>
+    serving("ulimit -c unlimited; ", ({ pid }) => {
+      assert.match(readFileSync(`/proc/${pid}/limits`, "utf8"), /^Max core file size +0 +0 /m);
+    }),
+  );
+
+  test("a process of the same user reads neither its environment nor its memory", { skip: LINUX }, () =>
+    serving("", ({ pid }) => {
+      for (const name of ["environ", "maps", "mem"]) {
+        const { status, stdout, stderr } = run(asUser(["cat", `/proc/${pid}/${name}`]));
+        assert.deepEqual([status, stdout.includes(TOKEN)], [1, false], name);
+        assert.match(stderr, /Permission denied/);
+      }
+    }),
+  );
+
+  test("when it is aborted it leaves no core dump", { skip: whyNoDumps() }, () =>
+    serving("ulimit -c unlimited; ", async (host, home) => {
+      const { signal } = await host.stop("SIGABRT");
+      assert.equal(signal, "SIGABRT");
+      assert.deepEqual(readdirSync(home), []);
+    }),
+  );
+});
