@@ -1,8 +1,10 @@
 //! What a host does for the core, and the loop that asks it to.
 
-use alloc::vec::Vec;
+use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
 
 use crate::{
+    json::Json,
+    keys::{Jwks, max_age},
     step::{Outcome, SignatureCheck, Step, WantedKeys},
     time::UnixTime,
     token::Secret,
@@ -17,8 +19,21 @@ pub struct Unavailable;
 pub struct FetchedKeys {
     /// The body of the answer.
     pub document: Vec<u8>,
-    /// Its `max-age`, in seconds, if it has one: see [`max_age`](crate::max_age).
+    /// Its `max-age`, in seconds, if it has one: as its `Cache-Control` says.
     pub max_age: Option<u64>,
+}
+
+impl FetchedKeys {
+    /// The key set in an answer of its server, or why it is none, for the log.
+    pub fn in_answer(status: u16, cache_control: Option<&str>, document: Vec<u8>) -> Result<Self, String> {
+        if status != 200 {
+            return Err(format!("the server answered {status}"));
+        }
+        if Jwks::parse(&document).is_none() {
+            return Err("the answer is not a key set".to_owned());
+        }
+        Ok(Self { document, max_age: cache_control.and_then(max_age) })
+    }
 }
 
 /// What came of asking for the key set of the project.
@@ -39,6 +54,15 @@ pub struct UserAnswer {
     pub status: u16,
     /// The body.
     pub body: Vec<u8>,
+}
+
+impl UserAnswer {
+    /// Whether `SUPABASE_KEY` was refused: what stands before the server does so in words of its own.
+    pub fn is_about_api_key(&self) -> bool {
+        let body = Json::parse(&self.body);
+        let message = body.as_ref().and_then(|body| body.get("message")).and_then(Json::as_str);
+        self.status == 401 && message.is_some_and(|message| message.contains("API key"))
+    }
 }
 
 /// What a host does for the core. Whether the futures are `Send` is the host's affair: it shows where they are spawned.

@@ -400,7 +400,7 @@ pub fn lifetime(max_age: Option<u64>) -> u64 {
 }
 
 /// The `max-age` of a `Cache-Control` header, in seconds (RFC 9111, section 5.2.2.1); 0 if it must not be kept.
-pub fn max_age(cache_control: &str) -> Option<u64> {
+pub(crate) fn max_age(cache_control: &str) -> Option<u64> {
     let directives = || cache_control.split(',').map(str::trim);
     if directives().any(|directive| directive.eq_ignore_ascii_case("no-store") || directive.eq_ignore_ascii_case("no-cache")) {
         return Some(0);

@@ -83,9 +83,7 @@ pub use action::{Action, Answer, Forward, MISCONFIGURED};
 pub use effects::{Effects, FetchedKeys, KeysAnswer, Unavailable, UserAnswer, drive};
 pub use facts::{Facts, Field, Scheme};
 pub use gate::{Gate, Learned};
-pub use keys::{
-    Algorithm, FAILURE_COOLDOWN, Jwks, Key, MAX_JWKS, MISS_COOLDOWN, Material, Thumbprint, USABLE_FOR, lifetime, max_age,
-};
+pub use keys::{Algorithm, FAILURE_COOLDOWN, Jwks, Key, MAX_JWKS, MISS_COOLDOWN, Material, Thumbprint, USABLE_FOR, lifetime};
 pub use path::Area;
 pub use policy::{Environment, Policy, Provider};
 pub use settings::{Host, NOT_YET, Project, ProxySettings, SETTINGS, Setting, SettingError, Settings, SettingsErrors, Upstream};

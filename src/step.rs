@@ -364,16 +364,11 @@ impl<'a> NeedUser<'a> {
     pub fn provide(self, answer: Result<UserAnswer, Unavailable>, now: UnixTime) -> Step<'a> {
         let policy = Arc::clone(&self.matter.policy);
         let body = answer.as_ref().ok().and_then(|answer| Json::parse(&answer.body));
-        let member = |name: &str| body.as_ref().and_then(|body| body.get(name)).and_then(Json::as_str);
+        let id = body.as_ref().and_then(|body| body.get("id")).and_then(Json::as_str);
         Step::Decided(match (answer.as_ref().map(|answer| answer.status), &policy.supabase) {
-            (Ok(200), Some(supabase)) if member("id") == Some(&self.claims.subject) => {
-                self.matter.admit(supabase, self.claims, now)
-            }
-            (Ok(200), Some(_)) if member("id").is_some() => self.matter.refuse(Reason::UserRefused),
-            // What stands before the server refuses our own key in words of its own.
-            (Ok(401), _) if member("message").is_some_and(|message| message.contains("API key")) => {
-                self.matter.refuse(Reason::ApiKeyRefused)
-            }
+            (Ok(200), Some(supabase)) if id == Some(&self.claims.subject) => self.matter.admit(supabase, self.claims, now),
+            (Ok(200), Some(_)) if id.is_some() => self.matter.refuse(Reason::UserRefused),
+            (Ok(401), _) if answer.as_ref().is_ok_and(UserAnswer::is_about_api_key) => self.matter.refuse(Reason::ApiKeyRefused),
             (Ok(400 | 401 | 403 | 404), _) => self.matter.refuse(Reason::UserRefused),
             _ => self.matter.refuse(Reason::UserUnavailable),
         })

@@ -11,8 +11,8 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use nodetool_edge_auth::{
-    FAILURE_COOLDOWN, FetchedKeys, Jwks, KeysAnswer, MAX_JWKS, MISS_COOLDOWN, Project as Settings, Secret, Unavailable, UnixTime,
-    UserAnswer, WantedKeys, lifetime, max_age,
+    FAILURE_COOLDOWN, FetchedKeys, KeysAnswer, MAX_JWKS, MISS_COOLDOWN, Project as Settings, Secret, Unavailable, UnixTime,
+    UserAnswer, WantedKeys, lifetime,
 };
 use tokio::{
     sync::{Mutex, Semaphore},
@@ -143,15 +143,8 @@ impl Project {
     /// The key set as it is now, whatever is remembered, with the headers of the answer; or why there is none.
     pub(crate) async fn ask_for_keys(&self) -> Result<(FetchedKeys, HeaderMap), String> {
         let (status, headers, document) = self.get(&self.jwks, HeaderMap::new(), MAX_JWKS).await?;
-        if status != 200 {
-            return Err(format!("the server answered {status}"));
-        }
-        if Jwks::parse(&document).is_none() {
-            return Err("the answer is not a key set".to_owned());
-        }
         let cache_control = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
-        let max_age = cache_control.and_then(max_age);
-        Ok((FetchedKeys { document, max_age }, headers))
+        Ok((FetchedKeys::in_answer(status, cache_control, document)?, headers))
     }
 
     /// What the user endpoint says to nobody: to the API key alone, without a token.

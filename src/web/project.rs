@@ -12,7 +12,7 @@ use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 use super::{lines, now, promise::promise, resolved, warn};
 use crate::{
     FAILURE_COOLDOWN, FetchedKeys, Jwks, KeysAnswer, MAX_JWKS, Project as Settings, Secret, USABLE_FOR, Unavailable, UnixTime,
-    UserAnswer, WantedKeys, lifetime, max_age,
+    UserAnswer, WantedKeys, lifetime,
 };
 
 #[wasm_bindgen(module = "/src/web/platform.js")]
@@ -173,13 +173,7 @@ impl Project {
             }
         }
         let (status, cache_control, document) = self.get(&url, "", MAX_JWKS).await?;
-        if status != 200 {
-            return Err(format!("the server answered {status}"));
-        }
-        if Jwks::parse(&document).is_none() {
-            return Err("the answer is not a key set".to_owned());
-        }
-        let found = (FetchedKeys { document, max_age: cache_control.as_deref().and_then(max_age) }, now());
+        let found = (FetchedKeys::in_answer(status, cache_control.as_deref(), document)?, now());
         self.leave(url, &found, shelf);
         Ok(found)
     }

@@ -9,10 +9,11 @@ import path from "node:path";
 import { after, before, describe, test as nodeTest } from "node:test";
 
 import { inParallel, until } from "./support/gateway.mjs";
-import { NATIVE_BINARY, STATIC, TOKEN, startNative, temporaryFolder, writeFile } from "./support/hosts.mjs";
+import { NATIVE_BINARY, STATIC, TOKEN, gatherOutput, startNative, temporaryFolder, writeFile } from "./support/hosts.mjs";
 import { KEYS, SECRET, claimsOf, encode, legacyToken, makeKey, now, userToken } from "./support/jwt.mjs";
 import { ask, request } from "./support/raw.mjs";
 import { API_KEY, startSupabase } from "./support/supabase.mjs";
+import { secret as register, secretsOfRequest, secretsOfSettings, secretsOfText } from "./support/transcripts.mjs";
 import { startUpstream } from "./support/upstream.mjs";
 
 const VECTORS = new URL("../vectors/", import.meta.url);
@@ -23,6 +24,7 @@ const secrets = new Set([TOKEN, API_KEY, SECRET]);
 /** Nothing that a run prints may hold it. */
 const secret = (text) => {
   secrets.add(text);
+  register("a secret of this test", text);
   return text;
 };
 
@@ -36,9 +38,11 @@ after(() => upstream.stop());
 async function cli(args, { settings = {}, home, input = "", binary = NATIVE_BINARY, user = {} } = {}) {
   const folder = home ?? temporaryFolder();
   const env = { PATH: process.env.PATH, HOME: folder, NODETOOL_CONFIG_PATH: path.join(folder, "nodetool", "deployment.yaml"), AUTH_LISTEN: "127.0.0.1:0", ...settings };
+  secretsOfSettings(settings);
+  secretsOfText(input);
+  secretsOfRequest(input);
   const child = spawn(binary, args, { env, cwd: folder, ...user });
-  const output = { stdout: "", stderr: "" };
-  for (const stream of ["stdout", "stderr"]) child[stream].setEncoding("utf8").on("data", (text) => (output[stream] += text));
+  const output = gatherOutput(child, "native");
   child.stdin.on("error", () => {});
   child.stdin.end(Buffer.from(input, "latin1"));
   const [code] = await once(child, "close");
@@ -47,7 +51,7 @@ async function cli(args, { settings = {}, home, input = "", binary = NATIVE_BINA
     rmSync(folder, { recursive: true });
   }
   const printed = output.stdout + output.stderr;
-  for (const text of secrets) assert.ok(!printed.includes(text), `a secret is printed: ${text.slice(0, 12)}…`);
+  assert.ok([...secrets].every((text) => !printed.includes(text)), "a secret is printed");
   return { code, ...output };
 }
 
@@ -302,6 +306,7 @@ describe("check", () => {
 async function explain(settings, { method = "GET", target = "/v1/models", headers = [], token, args = [], ...options } = {}) {
   const lines = headers.map(([name, value]) => `${name}: ${value}`).join("\n");
   const input = token === undefined ? ["--headers-stdin"] : ["--token-stdin"];
+  register("a token on standard input", token);
   const { code, stdout, stderr } = await cli(["explain", "--json", "--method", method, "--path", target, ...input, ...args], { settings, input: token ?? lines, ...options });
   const explanation = code === 0 || code === 2 ? JSON.parse(stdout) : undefined;
   if (explanation) {

@@ -156,7 +156,8 @@ describe("banner", () => {
     const child = execFile("script", ["-qefc", `'${NATIVE_BINARY}' serve`, "/dev/null"], { env }, (error) => resolve(error));
     let shown = "";
     for await (const text of child.stdout) if ((shown += text).includes("listening on")) break;
-    child.kill();
+    // Ctrl-C: to end `script` alone would only hang up on the gateway, which reads its file again at that, and stays.
+    child.stdin.write("\x03");
     await promise;
     rmSync(env.HOME, { recursive: true, force: true });
     transcript("native", "terminal")(shown);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::UNIX_EPOCH};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use hyper::{HeaderMap, header};
-use nodetool_edge_auth::{Jwks, Policy, Secret, Settings, UserAnswer};
+use nodetool_edge_auth::{Jwks, Policy, Secret, Settings};
 
 use super::{Finding, failed, ok, warning};
 use crate::{clock, project::Project};
@@ -106,14 +106,13 @@ fn listed(keys: &Jwks) -> String {
 /// Without a token the endpoint refuses; in which words tells who did.
 async fn of_user_endpoint(project: &Arc<Project>, url: &str) -> (Finding, Option<i64>) {
     const CHECK: &str = "user_endpoint";
-    let (UserAnswer { status, body }, headers) = match project.ask_without_token().await {
+    let (answer, headers) = match project.ask_without_token().await {
         Ok(answer) => answer,
         Err(problem) => return (failed(CHECK, format!("{url}: {problem}"), "check SUPABASE_URL and the network"), None),
     };
-    let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-    let message = body.get("message").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let status = answer.status;
     let finding = match status {
-        401 if message.contains("API key") => failed(
+        401 if answer.is_about_api_key() => failed(
             CHECK,
             format!("{url} refused SUPABASE_KEY"),
             "copy the publishable key of this very project into SUPABASE_KEY",
