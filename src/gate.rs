@@ -15,6 +15,13 @@ use crate::{
 /// For how long tokens from a store are used before the store is asked again, in milliseconds.
 pub(crate) const TOKENS_FRESH_FOR: u64 = 30_000;
 
+/// For how long they stand in, from when they were read, for a store that cannot be read or holds something unusable, in
+/// milliseconds. After that nobody passes by a token that may have been withdrawn long ago.
+const TOKENS_USABLE_FOR: u64 = 3_600_000;
+
+/// For how long after a failure nobody waits for the store who can do with what is remembered, in milliseconds.
+const STORE_COOLDOWN: u64 = 5000;
+
 /// How many forged tokens are recognized without another look at their signatures: a flood is one token over and over.
 const MAX_FORGED: usize = 256;
 
@@ -32,13 +39,56 @@ pub struct Gate {
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
     Fixed(Arc<Tokens>),
-    Store { remembered: Option<Remembered> },
+    Store {
+        remembered: Option<Remembered>,
+        /// When the store was last found unreadable or unusable.
+        failed_at: Option<UnixTime>,
+    },
+}
+
+impl Source {
+    pub(crate) fn remembered(&self) -> Option<&Remembered> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Store { remembered, .. } => remembered.as_ref(),
+        }
+    }
+
+    /// The tokens to compare with, unless the store has to be asked.
+    pub(crate) fn known(&self, now: UnixTime) -> Option<&Tokens> {
+        match self {
+            Self::Fixed(tokens) => Some(tokens),
+            Self::Store { remembered, failed_at } => {
+                let known = remembered.as_ref()?;
+                let has_just_failed = failed_at.is_some_and(|at| now.millis_since(at) < STORE_COOLDOWN);
+                (known.is_fresh(now) || (has_just_failed && known.is_usable(now))).then_some(&*known.tokens)
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Remembered {
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) at: UnixTime,
+}
+
+impl Remembered {
+    fn is_fresh(&self, now: UnixTime) -> bool {
+        now.millis_since(self.at) < TOKENS_FRESH_FOR
+    }
+
+    /// Whether they may stand in for what cannot be read.
+    pub(crate) fn is_usable(&self, now: UnixTime) -> bool {
+        !self.tokens.is_empty() && now.millis_since(self.at) < TOKENS_USABLE_FOR
+    }
+}
+
+/// What came of asking the store.
+#[derive(Clone, Debug)]
+pub(crate) enum StoreNews {
+    Read(Remembered),
+    Failed(UnixTime),
 }
 
 impl Gate {
@@ -49,7 +99,7 @@ impl Gate {
 
     /// A gate whose tokens are kept in a store, which it asks for when a request needs them.
     pub fn with_store(policy: Policy) -> Self {
-        Self::new(policy, Source::Store { remembered: None })
+        Self::new(policy, Source::Store { remembered: None, failed_at: None })
     }
 
     fn new(policy: Policy, tokens: Source) -> Self {
@@ -72,10 +122,12 @@ impl Gate {
 
     /// Keeps what was learned while a request was judged, for the next ones.
     pub fn learn(&mut self, learned: Learned) {
-        if let (Source::Store { remembered }, Some(news)) = (&mut self.tokens, learned.tokens) {
-            // Requests overlap: what was asked for earlier must not overwrite what came later.
-            if remembered.as_ref().is_none_or(|known| known.at <= news.at) {
-                *remembered = Some(news);
+        if let (Source::Store { remembered, failed_at }, Some(news)) = (&mut self.tokens, learned.tokens) {
+            match news {
+                // Requests overlap: what was asked for earlier must not overwrite what came later.
+                StoreNews::Read(news) if remembered.as_ref().is_none_or(|known| known.at <= news.at) => *remembered = Some(news),
+                StoreNews::Read(_) => {}
+                StoreNews::Failed(at) => *failed_at = Some(at),
             }
         }
         if let Some(news) = learned.keys {
@@ -92,10 +144,11 @@ impl Gate {
     /// Takes note that the clock may have been set back: what was learned in the future is as old as can be.
     pub(crate) fn set_back(&mut self, now: UnixTime) {
         self.keys.set_back(now);
-        if let Source::Store { remembered: Some(known) } = &mut self.tokens
-            && known.at > now
-        {
-            known.at = now.before(TOKENS_FRESH_FOR);
+        if let Source::Store { remembered, failed_at } = &mut self.tokens {
+            if let Some(known) = remembered.as_mut().filter(|known| known.at > now) {
+                known.at = now.before(TOKENS_FRESH_FOR);
+            }
+            failed_at.take_if(|at| *at > now);
         }
     }
 }
@@ -104,7 +157,7 @@ impl Gate {
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Learned {
-    pub(crate) tokens: Option<Remembered>,
+    pub(crate) tokens: Option<StoreNews>,
     pub(crate) keys: Option<KeyNews>,
     pub(crate) user: Option<(Digest, Identity, Range<UnixTime>)>,
     /// A token whose signature is not of this key, whatever other keys come.

@@ -5,7 +5,7 @@ use alloc::{borrow::ToOwned, sync::Arc};
 use crate::{
     effects::{KeysAnswer, Unavailable, UserAnswer},
     facts::Facts,
-    gate::{Gate, Learned, Remembered, Source, TOKENS_FRESH_FOR},
+    gate::{Gate, Learned, Remembered, Source, StoreNews, TOKENS_FRESH_FOR},
     json::Json,
     jwt::{self, Claims, Untrusted},
     keys::{Algorithm, Jwks, Key, KeyNews, KnownKeys, Lookup, SelectedKey, Thumbprint},
@@ -14,9 +14,6 @@ use crate::{
     token::{Digest, Match, Secret, StoreError, Tokens},
     verdict::{Identity, Reason, Verdict},
 };
-
-/// For how long remembered tokens stand in for a store that cannot be read, in milliseconds.
-const TOKENS_USABLE_FOR: u64 = 3_600_000;
 
 /// Where the judgement of a request stands.
 #[must_use]
@@ -106,31 +103,26 @@ pub fn begin<'a>(gate: &mut Gate, facts: &'a Facts<'a>, now: UnixTime) -> Step<'
 
 fn begin_static<'a>(gate: &Gate, facts: &'a Facts<'a>, presented: Result<Digest, Reason>, now: UnixTime) -> Step<'a> {
     let known = match &gate.tokens {
-        Source::Fixed(tokens) => tokens,
         // Whoever brings no token needs no fresh ones to be refused.
-        Source::Store { remembered: Some(known) }
-            if now.millis_since(known.at) < TOKENS_FRESH_FOR || (presented.is_err() && !known.tokens.is_empty()) =>
-        {
-            &known.tokens
-        }
-        Source::Store { remembered } => {
-            let remembered = remembered.clone();
-            return Step::NeedTokens(NeedTokens { policy: Arc::clone(&gate.policy), facts, presented, remembered });
-        }
+        Source::Store { remembered: Some(known), .. } if presented.is_err() && !known.tokens.is_empty() => Some(&*known.tokens),
+        source => source.known(now),
     };
-    Step::Decided(decided(compare(&gate.policy, facts, &presented, known, now)))
+    match known {
+        Some(known) => Step::Decided(decided(compare(&gate.policy, facts, &presented, known, now))),
+        None => {
+            let remembered = gate.tokens.remembered().cloned();
+            Step::NeedTokens(NeedTokens { policy: Arc::clone(&gate.policy), facts, presented, remembered })
+        }
+    }
 }
 
 fn begin_with_users<'a>(gate: &mut Gate, facts: &'a Facts<'a>, token: &'a [u8], now: UnixTime) -> Step<'a> {
     let presented = Digest::of(token);
     let is_jwt = jwt::looks_like_jwt(token);
     let known = match &gate.tokens {
-        Source::Fixed(tokens) => Some(tokens),
         // No user waits for the store of static tokens. So none in it can look like a user's.
         Source::Store { .. } if is_jwt => None,
-        Source::Store { remembered } => {
-            remembered.as_ref().filter(|known| now.millis_since(known.at) < TOKENS_FRESH_FOR).map(|known| &known.tokens)
-        }
+        source => source.known(now),
     };
     match known.map(|tokens| tokens.find(&presented, now)) {
         Some(Match::Accepted) => return Step::Decided(decided(gate.policy.authorize(facts, Identity::STATIC))),
@@ -218,26 +210,32 @@ pub struct NeedTokens<'a> {
 impl<'a> NeedTokens<'a> {
     /// Goes on with what the store held: the value of `worker_auth_token`, or nothing if there is none.
     pub fn provide(self, value: Result<Option<Secret>, Unavailable>, now: UnixTime) -> Step<'a> {
-        let (failure, store_error) = match value {
-            Ok(value) => match value.map_or(Ok(Tokens::default()), |value| Tokens::parse(value.reveal())) {
-                Ok(tokens) => {
+        let (failure, store_error) =
+            match value.map(|value| value.map_or(Ok(Tokens::default()), |value| Tokens::parse(value.reveal()))) {
+                Ok(Ok(tokens)) => {
                     let verdict = compare(&self.policy, self.facts, &self.presented, &tokens, now);
-                    let learned =
-                        Learned { tokens: Some(Remembered { tokens: Arc::new(tokens), at: now }), ..Learned::default() };
-                    return Step::Decided(Outcome { learned, ..decided(verdict) });
+                    return learned(StoreNews::Read(Remembered { tokens: Arc::new(tokens), at: now }), None, verdict);
                 }
-                Err(error) => (Reason::StoreMisconfigured, Some(error)),
-            },
-            Err(Unavailable) => (Reason::StoreUnavailable, None),
+                // Whoever empties the list means that nobody is to pass, and nothing that is remembered may stand in for it.
+                Ok(Err(error @ StoreError::NoTokens)) => {
+                    let nobody = Remembered { tokens: Arc::default(), at: now.before(TOKENS_FRESH_FOR) };
+                    let verdict = Verdict::Refuse(self.presented.err().unwrap_or(Reason::StoreMisconfigured));
+                    return learned(StoreNews::Read(nobody), Some(error), verdict);
+                }
+                Ok(Err(error)) => (Reason::StoreMisconfigured, Some(error)),
+                Err(Unavailable) => (Reason::StoreUnavailable, None),
+            };
+        let verdict = match self.remembered.filter(|known| known.is_usable(now)) {
+            Some(known) => compare(&self.policy, self.facts, &self.presented, &known.tokens, now),
+            None => Verdict::Refuse(self.presented.err().unwrap_or(failure)),
         };
-        let verdict = match self.remembered {
-            Some(known) if !known.tokens.is_empty() && now.millis_since(known.at) < TOKENS_USABLE_FOR => {
-                compare(&self.policy, self.facts, &self.presented, &known.tokens, now)
-            }
-            _ => Verdict::Refuse(self.presented.err().unwrap_or(failure)),
-        };
-        Step::Decided(Outcome { store_error, ..decided(verdict) })
+        learned(StoreNews::Failed(now), store_error, verdict)
     }
+}
+
+fn learned<'a>(news: StoreNews, store_error: Option<StoreError>, verdict: Verdict) -> Step<'a> {
+    let learned = Learned { tokens: Some(news), ..Learned::default() };
+    Step::Decided(Outcome { learned, store_error, ..decided(verdict) })
 }
 
 fn compare(policy: &Policy, facts: &Facts<'_>, presented: &Result<Digest, Reason>, tokens: &Tokens, now: UnixTime) -> Verdict {

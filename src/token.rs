@@ -110,6 +110,8 @@ pub enum StoreError {
     Token(TokenError),
     /// JSON that is not a list of tokens; says what is wrong with it.
     List(String),
+    /// A list that accepts nobody.
+    NoTokens,
 }
 
 impl fmt::Display for StoreError {
@@ -117,6 +119,7 @@ impl fmt::Display for StoreError {
         match self {
             Self::Token(error) => error.fmt(formatter),
             Self::List(problem) => write!(formatter, "not a list of accepted tokens: {problem}"),
+            Self::NoTokens => formatter.write_str("a list of accepted tokens with none in it"),
         }
     }
 }
@@ -163,7 +166,8 @@ impl Tokens {
     /// # Errors
     /// When it is neither. An empty list is an error as well: a store that accepts nobody is a mistake.
     pub fn parse(value: &str) -> Result<Self, StoreError> {
-        if !value.trim_start().starts_with('{') {
+        // JSON of any kind is never a token: it would let in whoever knows a list of hashes.
+        if !value.trim_start().starts_with(['{', '[', '"']) {
             return Self::single(value).map_err(StoreError::Token);
         }
         // Only the position is repeated: the message of the parser could quote what it read.
@@ -171,7 +175,7 @@ impl Tokens {
             StoreError::List(format!("line {}, column {}: {}", error.line(), error.column(), kind_of(&error)))
         })?;
         if list.tokens.is_empty() {
-            return Err(StoreError::List("`tokens` is empty".to_string()));
+            return Err(StoreError::NoTokens);
         }
         let accepted = list.tokens.into_iter().map(|entry| {
             let digest = Digest::from_hex(&entry.sha256)
@@ -290,7 +294,10 @@ mod tests {
     #[test]
     fn lists_that_are_none() {
         for (list, problem) in [
-            (r#"{"tokens":[]}"#, "empty"),
+            (r#"{"tokens":[]}"#, "none in it"),
+            (r#"[{"sha256":"hunter2"}]"#, "line 1"),
+            (r#""hunter2""#, "line 1"),
+            ("[", "not JSON"),
             (r#"{"tokens":[{"name":"x","sha256":"12"}]}"#, "`x` is not 64"),
             (r#"{"tokens":[{"sha256":"+1507A0E2F5E69D5DFA40A62A1BD7B6EE57E6BCD85C67C9B8431B36FFF21C437"}]}"#, "not 64"),
             (r#"{"tokens":[{"name":"x"}]}"#, "line 1"),

@@ -43,6 +43,8 @@ const MAX_AGE: u64 = 10 * MINUTE;
 const USABLE_FOR: u64 = HOUR;
 const MISS_COOLDOWN: u64 = 30 * SECOND;
 const FAILURE_COOLDOWN: u64 = 5 * SECOND;
+/// The same for the store of static tokens.
+const STORE_COOLDOWN: u64 = 5 * SECOND;
 
 /// What came of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -823,6 +825,7 @@ mod a_clock_that_is_set_back {
             gateway.world.stored.replace(None);
             assert_eq!(gateway.at(NOON - step).ask(STATIC_TOKEN), Passes, "what is remembered stands in for the store");
             gateway.world.stored.replace(Some("another-token-0123456789"));
+            gateway.world.pass(STORE_COOLDOWN);
             assert_eq!(gateway.ask(STATIC_TOKEN), Refused(Reason::InvalidToken), "after a step of {step}");
             assert_eq!(gateway.ask("another-token-0123456789"), Passes);
         }

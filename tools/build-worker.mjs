@@ -8,6 +8,7 @@ import { ROOT, WASM_TARGET, ensureBindgen, ensureWasmTarget, run, step } from ".
 
 const OUT = path.join(ROOT, "build", "worker");
 const ENTRY = path.join(ROOT, "src", "worker", "entry.js");
+const ARBITER = path.join(ROOT, "src", "worker", "arbiter.js");
 
 export function buildWorker() {
   ensureWasmTarget();
@@ -17,7 +18,7 @@ export function buildWorker() {
 
   const wasm = path.join(ROOT, "target", WASM_TARGET, "edge", "nodetool_edge_auth.wasm");
   const made = createHash("sha256");
-  for (const source of [wasm, ENTRY, bindgen]) made.update(readFileSync(source));
+  for (const source of [wasm, ENTRY, ARBITER, bindgen]) made.update(readFileSync(source));
   const stamp = path.join(OUT, ".made-from");
   const hash = made.digest("hex");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === hash) return OUT;
@@ -30,6 +31,7 @@ export function buildWorker() {
     ...["--remove-name-section", "--remove-producers-section", "--out-name", "gateway", "--out-dir", fresh, wasm],
   ]);
   copyFileSync(ENTRY, path.join(fresh, "index.js"));
+  copyFileSync(ARBITER, path.join(fresh, "arbiter.js"));
   writeFileSync(path.join(fresh, ".made-from"), hash);
   rmSync(OUT, { recursive: true, force: true });
   renameSync(fresh, OUT);

@@ -5,6 +5,7 @@ mod completions;
 mod explain;
 mod health;
 mod output;
+mod rotate_kv;
 mod serve;
 mod token;
 

@@ -209,7 +209,7 @@ impl Project {
 }
 
 /// An error with what led to it: a client alone only says that it could not connect.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

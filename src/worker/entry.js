@@ -2,6 +2,8 @@
 import module from "./gateway_bg.wasm";
 import * as gateway from "./gateway.js";
 
+export { TokenArbiter } from "./arbiter.js";
+
 gateway.initSync({ module });
 
 export default {

@@ -51,7 +51,7 @@ async fn handle(incoming: &web_sys::Request, env: Env, context: worker_sys::Cont
         return respond::answer(&answer, facts.method()).into();
     };
 
-    let host = EdgeHost { loaded: &loaded, shelf: Rc::new(EdgeShelf { env, context }) };
+    let host = EdgeHost { loaded: &loaded, incoming, shelf: Rc::new(EdgeShelf { env, context }) };
     let step = begin(&mut loaded.gate.borrow_mut(), &facts, web::now());
     let Outcome { verdict, learned, store_error, used_stale_keys } = drive(step, &host).await;
     if !learned.is_nothing() {
@@ -108,6 +108,7 @@ impl Loaded {
 /// What the core cannot do by itself, for one request.
 struct EdgeHost<'a> {
     loaded: &'a Loaded,
+    incoming: &'a web_sys::Request,
     shelf: Rc<EdgeShelf>,
 }
 
@@ -117,7 +118,8 @@ impl Effects for EdgeHost<'_> {
     }
 
     async fn tokens(&self) -> Result<Option<Secret>, Unavailable> {
-        store::read(&self.shelf.env, self.loaded.policy.environment().is_for_developers()).await
+        let is_for_developers = self.loaded.policy.environment().is_for_developers();
+        store::read(&self.shelf.env, is_for_developers.then_some(self.incoming)).await
     }
 
     async fn keys(&self, wanted: WantedKeys) -> KeysAnswer {

@@ -1,57 +1,17 @@
 // The Worker as its developers run it: `wrangler dev`, and a token that `wrangler kv` put there.
 import assert from "node:assert/strict";
-import { execFile, spawn } from "node:child_process";
-import { EventEmitter, once } from "node:events";
-import { rmSync } from "node:fs";
+import { execFile } from "node:child_process";
+import { readFileSync, rmSync } from "node:fs";
+import path from "node:path";
 import { after, describe, test as nodeTest } from "node:test";
 import { promisify } from "node:util";
 
-import { ROOT, TOKEN, temporaryFolder } from "./support/hosts.mjs";
-import { secret, transcript } from "./support/transcripts.mjs";
-import { deadPort } from "./support/upstream.mjs";
+import { ROOT, TOKEN, temporaryFolder, writeFile } from "./support/hosts.mjs";
+import { secret } from "./support/transcripts.mjs";
+import { WRANGLER_ENV as env, developing } from "./support/wrangler.mjs";
 
 const run = promisify(execFile);
 const test = (title, run) => nodeTest(title, { timeout: 240_000 }, run);
-const env = { ...process.env, WRANGLER_SEND_METRICS: "false", WRANGLER_SEND_ERROR_REPORTS: "false", CLOUDFLARE_CF_FETCH_ENABLED: "false", CI: "1", NO_COLOR: "1" };
-
-/** Runs `wrangler dev` in the project's own folder, with its state elsewhere, for as long as `body` takes. */
-async function developing(state, variables, body) {
-  const port = await deadPort();
-  const vars = Object.entries(variables).flatMap(([name, value]) => ["--var", `${name}:${value}`]);
-  const command = ["wrangler", "dev", "--port", String(port), "--inspector-port", String(await deadPort()), "--persist-to", state, "--show-interactive-dev-session=false", ...vars];
-  // A process group of its own, so that all that it starts ends with it.
-  const child = spawn("npx", command, { cwd: ROOT, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
-  let log = "";
-  const write = transcript("wrangler", "console");
-  const grown = new EventEmitter();
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding("utf8").on("data", (text) => {
-      log += text;
-      write(text);
-      grown.emit("more");
-    });
-  }
-  const closed = once(child, "close");
-  const ended = closed.then(() => Promise.reject(new Error(`wrangler ended:\n${log}`)));
-  ended.catch(() => {});
-  /** Waits until the log says so: it comes a little after the answers. */
-  const logged = async (pattern) => {
-    while (!pattern.test(log)) await Promise.race([once(grown, "more"), ended]);
-    return log;
-  };
-  try {
-    await logged(/Ready on http/);
-    const ask = async (token) => {
-      const headers = token === undefined ? {} : { Authorization: `Bearer ${token}` };
-      const response = await fetch(`http://127.0.0.1:${port}/v1/models`, { headers });
-      return [response.status, await response.json()];
-    };
-    await body(ask, logged);
-  } finally {
-    process.kill(-child.pid, "SIGTERM");
-    await closed;
-  }
-}
 
 const REFUSED = [401, { detail: "Authorization header required. Use 'Authorization: Bearer YOUR_TOKEN'" }];
 const SERVED = [200, { user_id: "1", token_type: "static", role: null, method: "GET", path: "/v1/models" }];
@@ -105,5 +65,27 @@ describe("wrangler dev", () => {
       assert.equal((await ask("wrong"))[0], 401);
       assert.ok(!(await logged(/reason=invalid_token/)).includes(token), "and not shown again");
     });
+  });
+
+  test("the environment for developers that wrangler.toml has as a comment", async () => {
+    const state = folder();
+    const text = readFileSync(path.join(ROOT, "wrangler.toml"), "utf8");
+    const block = /^# \[env\.dev\]\n(# .*\n)+/m.exec(text)[0];
+    const config = text.replace(block, block.replaceAll(/^# /gm, "")).replace(/^\[build\]\n(.+\n)*/m, "").replace(/^main = "(.*)"/m, (_, main) => `main = ${JSON.stringify(path.join(ROOT, main))}`);
+    // In a folder of its own, so that no settings but these are found.
+    const file = writeFile(path.join(folder(), "wrangler.toml"), config);
+    await developing(
+      state,
+      {},
+      async (ask, logged, url) => {
+        // As on Cloudflare's network, where nothing is generated without the arbiter.
+        const response = await fetch(`${url}/v1/models`, { headers: { "CF-Ray": "230b030023ae2822-SJC" } });
+        assert.deepEqual([response.status, await response.json()], REFUSED);
+        const [, token] = /Authorization: Bearer (\S+)\s/.exec(await logged(/Authorization: Bearer \S+\s/));
+        secret("the token that wrangler showed", token);
+        assert.deepEqual(await ask(token), SERVED);
+      },
+      ["--config", file, "--env", "dev"],
+    );
   });
 });

@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use nodetool_edge_auth::{Digest, Secret, Tokens, mask_token};
 use serde_json::{Value, json};
 
-use super::{EXIT_MISCONFIGURED, flags, given, output};
+use super::{EXIT_MISCONFIGURED, flags, given, output, rotate_kv};
 use crate::{
     clock,
     store::{self, Found, StoreError, TokenSource},
@@ -32,6 +32,8 @@ enum Failure {
     OnlyHashes(String),
     #[error("WORKER_AUTH_TOKEN is set, so the deployment file is not read; change the variable where it is set, or unset it")]
     InEnvironment,
+    #[error(transparent)]
+    AtTheEdge(#[from] rotate_kv::Failure),
     #[error("standard input holds no usable token: {0}")]
     Input(String),
     #[error("cannot print: {0}")]
@@ -71,7 +73,8 @@ pub(super) fn command() -> Command {
             subcommand("rotate", "Put a new token into the deployment file; running gateways take it up within seconds")
                 .arg(overlap)
                 .arg(reveal)
-                .args(file()),
+                .args(file())
+                .args(rotate_kv::arguments()),
         )
         .subcommand(
             subcommand("hash", "Print the SHA-256 of the token in use, as `accepted_tokens` has it").arg(stdin).args(file()),
@@ -124,13 +127,16 @@ fn generate(arguments: &ArgMatches) -> Result<(), Failure> {
 }
 
 fn rotate(arguments: &ArgMatches) -> Result<(), Failure> {
+    let overlap = arguments.get_one::<Duration>("overlap").map_or(0, Duration::as_secs);
+    if arguments.get_flag("kv") {
+        return Ok(rotate_kv::run(arguments, overlap)?);
+    }
     let values = given(arguments);
     let get = |name: &str| values.get(name).cloned();
     if store::token_in_environment(get)?.is_some() {
         return Err(Failure::InEnvironment);
     }
     let path = store::config_path(get)?;
-    let overlap = arguments.get_one::<Duration>("overlap").map_or(0, Duration::as_secs);
     let rotated = store::rotate(&path, overlap, clock::now())?;
     let is_revealed = arguments.get_flag("reveal") || io::stdout().is_terminal();
     let shown = shown(&rotated.token, is_revealed);
@@ -139,18 +145,19 @@ fn rotate(arguments: &ArgMatches) -> Result<(), Failure> {
         json!({ "token": shown, "revealed": is_revealed, "path": path.to_string_lossy(), "previous": previous })
     })?;
     let old = match &rotated.previous {
-        Some(old) if overlap > 0 => {
-            let end = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(old.not_after));
-            // Years of more than four digits have no such form.
-            let end = end.filter(|_| old.not_after < 253_402_300_800).map(humantime::format_rfc3339_seconds);
-            format!("the old one is accepted until {}", end.map_or_else(|| old.not_after.to_string(), |end| end.to_string()))
-        }
+        Some(old) if overlap > 0 => format!("the old one is accepted until {}", moment(old.not_after)),
         Some(_) => "the old one has ended".to_owned(),
         None => "there was none before".to_owned(),
     };
     let hint = if is_revealed { "" } else { "; `nodetool-auth token show --reveal` prints it in full" };
     eprintln!("The new token is in {}; {old}{hint}", path.display());
     Ok(())
+}
+
+/// A second as RFC 3339 writes it; years of more than four digits have no such form.
+pub(super) fn moment(seconds: u64) -> String {
+    let moment = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).filter(|_| seconds < 253_402_300_800);
+    moment.map_or_else(|| seconds.to_string(), |moment| humantime::format_rfc3339_seconds(moment).to_string())
 }
 
 fn hash(arguments: &ArgMatches) -> Result<(), Failure> {

@@ -100,6 +100,18 @@ export const COMPATIBILITY = {
   compatibilityFlags: [...(/^compatibility_flags\s*=\s*\[([^\]]*)\]/m.exec(wranglerToml)?.[1] ?? "").matchAll(/"([^"]+)"/g)].map(([, flag]) => flag),
 };
 
+/** The Worker as it was built, as Miniflare takes it. */
+export const SCRIPT = {
+  modules: true,
+  scriptPath: path.join(WORKER, "index.js"),
+  modulesRoot: WORKER,
+  modulesRules: [
+    { type: "ESModule", include: ["**/*.js"] },
+    { type: "CompiledWasm", include: ["**/*.wasm"] },
+  ],
+  ...COMPATIBILITY,
+};
+
 /** `bindings`: further ones than texts, as Miniflare takes them. */
 export async function startEdge({ settings = {}, bindings = {}, store } = {}) {
   secretsOfSettings(settings);
@@ -113,14 +125,7 @@ export async function startEdge({ settings = {}, bindings = {}, store } = {}) {
     });
   };
   const miniflare = new Miniflare({
-    modules: true,
-    scriptPath: path.join(WORKER, "index.js"),
-    modulesRoot: WORKER,
-    modulesRules: [
-      { type: "ESModule", include: ["**/*.js"] },
-      { type: "CompiledWasm", include: ["**/*.wasm"] },
-    ],
-    ...COMPATIBILITY,
+    ...SCRIPT,
     bindings: settings,
     kvNamespaces: { AUTH_KV: "auth" },
     ...bindings,
@@ -144,6 +149,7 @@ export async function startEdge({ settings = {}, bindings = {}, store } = {}) {
     log: () => log,
     kv: () => miniflare.getKVNamespace("AUTH_KV"),
     caches: () => miniflare.getCaches(),
+    secrets: async () => (await miniflare.getSecretsStoreSecretAPI("WORKER_AUTH_TOKEN"))(),
     stop: () => miniflare.dispose(),
   };
 }
