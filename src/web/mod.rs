@@ -22,6 +22,12 @@ extern "C" {
     pub(crate) fn warn(text: &str);
 }
 
+#[wasm_bindgen(module = "/src/web/platform.js")]
+extern "C" {
+    #[wasm_bindgen(js_name = within)]
+    fn race(promise: &Promise, milliseconds: f64) -> Promise;
+}
+
 /// Headers that the platform itself keeps right on both of its connections. To drop them would lose the length of a body.
 const PLATFORM_OWNED: [&str; 3] = ["host", "connection", "content-length"];
 
@@ -51,6 +57,17 @@ pub(crate) fn now() -> UnixTime {
 /// What a promise comes to.
 pub(crate) async fn resolved(promise: Promise) -> Result<JsValue, JsValue> {
     JsFuture::from(promise).await
+}
+
+/// What it comes to in so many milliseconds, or `undefined`.
+pub(crate) async fn within(promise: &Promise, milliseconds: f64) -> Result<JsValue, JsValue> {
+    resolved(race(promise, milliseconds)).await
+}
+
+/// Waits for so many milliseconds.
+pub(crate) async fn pause(milliseconds: f64) {
+    let never = Promise::new(&mut |_, _| {});
+    let _ = within(&never, milliseconds).await;
 }
 
 /// The names of the headers that do not go on.

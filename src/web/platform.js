@@ -115,11 +115,6 @@ export async function exchange(url, headers, timeout, limit) {
   return [response.status, response.headers.get("cache-control"), body];
 }
 
-/** @param {number} milliseconds */
-export function pause(milliseconds) {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
-
 /**
  * The promise, or nothing after that time.
  * @param {Promise<unknown>} promise

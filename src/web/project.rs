@@ -9,7 +9,7 @@ use std::{
 use js_sys::{Array, Promise, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 
-use super::{lines, now, promise::promise, resolved, warn};
+use super::{lines, now, pause, promise::promise, resolved, warn, within};
 use crate::{
     FAILURE_COOLDOWN, FetchedKeys, Jwks, KeysAnswer, MAX_JWKS, Project as Settings, Secret, USABLE_FOR, Unavailable, UnixTime,
     UserAnswer, WantedKeys, lifetime,
@@ -18,8 +18,6 @@ use crate::{
 #[wasm_bindgen(module = "/src/web/platform.js")]
 extern "C" {
     fn exchange(url: &str, headers: &str, timeout: f64, limit: f64) -> Promise;
-    fn pause(milliseconds: f64) -> Promise;
-    fn within(promise: &Promise, milliseconds: f64) -> Promise;
 }
 
 /// A user is a page of JSON at most.
@@ -93,7 +91,7 @@ impl Project {
                 if !is_within(came, 2 * self.patience()) {
                     break;
                 }
-                let _ = resolved(pause(LOOK_EVERY)).await;
+                pause(LOOK_EVERY).await;
                 continue;
             }
             if !self.failed_at.get().is_some_and(|at| is_within(at, FAILURE_COOLDOWN)) {
@@ -101,7 +99,7 @@ impl Project {
                 self.under_way.set(Some(began));
                 let work = promise(Rc::clone(self).refresh(wanted, Rc::clone(&shelf), began));
                 shelf.outlive(&work);
-                let _ = resolved(within(&work, self.patience() as f64)).await;
+                let _ = within(&work, self.patience() as f64).await;
             }
             break;
         }

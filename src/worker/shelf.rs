@@ -5,7 +5,7 @@ use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use worker::{Env, worker_sys::Context};
 
 use super::store::NAMESPACE;
-use crate::web::{project::Shelf, resolved};
+use crate::web::{project::Shelf, within};
 
 #[wasm_bindgen(module = "/src/worker/shelf.js")]
 extern "C" {
@@ -14,11 +14,6 @@ extern "C" {
     #[wasm_bindgen(js_name = findEverywhere)]
     fn find_everywhere(namespace: &JsValue, name: &str) -> Promise;
     fn leave(namespace: &JsValue, name: &str, record: &str, seconds: f64) -> Promise;
-}
-
-#[wasm_bindgen(module = "/src/web/platform.js")]
-extern "C" {
-    fn within(promise: &Promise, milliseconds: f64) -> Promise;
 }
 
 pub(super) struct EdgeShelf {
@@ -54,5 +49,5 @@ impl Shelf for EdgeShelf {
 }
 
 async fn record(promise: &Promise, patience: f64) -> Option<String> {
-    resolved(within(promise, patience)).await.ok()?.as_string()
+    within(promise, patience).await.ok()?.as_string()
 }

@@ -8,7 +8,7 @@ use worker::{console_error, console_log};
 
 use crate::{
     Secret, Unavailable, UnixTime, generate_token,
-    web::{self, resolved},
+    web::{self, within},
 };
 
 const SECRET: &str = "WORKER_AUTH_TOKEN";
@@ -28,11 +28,6 @@ extern "C" {
     fn find(secret: &JsValue, namespace: &JsValue, key: &str) -> Promise;
     fn keep(namespace: &JsValue, key: &str, value: &str) -> Promise;
     fn settle(arbiter: &JsValue, key: &str, candidate: &str) -> Promise;
-}
-
-#[wasm_bindgen(module = "/src/web/platform.js")]
-extern "C" {
-    fn within(promise: &Promise, milliseconds: f64) -> Promise;
 }
 
 thread_local! {
@@ -117,6 +112,6 @@ async fn keep_mine(namespace: &JsValue, candidate: Secret) -> Result<Secret, JsV
 
 /// The text that a promise comes to, if it does so in time.
 async fn in_time(promise: &Promise) -> Result<Secret, JsValue> {
-    let value = resolved(within(promise, TIMEOUT)).await?;
+    let value = within(promise, TIMEOUT).await?;
     value.as_string().map(Secret::new).ok_or_else(|| JsValue::from_str("no answer in time"))
 }
