@@ -129,6 +129,13 @@ function judged(name, gateway) {
       const descriptions = received[0].headers.filter(([header]) => DESCRIPTION.some((known) => known.toLowerCase() === header.replaceAll("_", "-")));
       assert.deepEqual(descriptions, [], "the API hears nothing of it");
     }
+    const others = [["Forwarded", "for=6.6.6.6"], ["X-Forwarded-For", "6.6.6.6"], ["X-Forwarded-Host", "admin.example"], ["X-Forwarded-Port", "6666"], ["X-Forwarded-Prefix", "/admin"], ["X-Real-IP", "6.6.6.6"], ["X-Original-URL", "/admin"], ["X-Rewrite-URL", "/admin"], ["X-HTTP-Method", "DELETE"], ["X-HTTP-Method-Override", "DELETE"], ["X-Method-Override", "DELETE"]];
+    const all = [...others, ...others.map(([header, value]) => [header.replaceAll("-", "_"), value])];
+    for (const sent of [{ target: "/health" }, { target: "/v1/models", headers: [AUTHORIZATION] }]) {
+      const { status, received } = await send({ ...sent, headers: [...(sent.headers ?? []), ...all] });
+      assert.equal(status, 200);
+      assert.deepEqual(received[0].headers.filter(([, value]) => /admin|DELETE|6\.6|6666/.test(value)), [], "nor of another path, client or method");
+    }
   });
 
   test("no spelling leads to /admin without its token", async () => {
