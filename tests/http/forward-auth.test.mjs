@@ -298,6 +298,22 @@ function asked(name) {
     assert.ok(arrived > 40, `of ${3 * targets.length} requests ${arrived} arrived`);
   });
 
+  test("all that it says of the user arrives, and nothing that the client says", async () => {
+    const user = { "x-user-id": "6f3b", "x-auth-token-type": "user", "x-auth-role": "authenticated" };
+    try {
+      for (const names of [Object.keys(user), ["x-user-id"], ["x-auth-role"], []]) {
+        const identity = Object.fromEntries(names.map((header) => [header, user[header]]));
+        say = (response) => response.writeHead(200, identity).end();
+        upstream.take();
+        const { status } = await ask(proxy.port, request({ target: "/v1/models", headers: [HOST, ...FORGED] }));
+        assert.equal(status, 200);
+        assert.deepEqual(identityOf(upstream.take()[0]), Object.entries(identity).sort());
+      }
+    } finally {
+      say = undefined;
+    }
+  });
+
   test("only a 200 is a yes, and no answer is none", async () => {
     const answers = { 302: (response) => response.writeHead(302, { location: "/health" }).end(), 400: (response) => response.writeHead(400).end(), 404: (response) => response.writeHead(404).end(), 500: (response) => response.writeHead(500).end(), 502: (response) => response.writeHead(502).end(), none: (response) => response.destroy() };
     for (const [what, answer] of Object.entries(answers)) {
