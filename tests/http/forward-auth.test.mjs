@@ -153,6 +153,13 @@ function judged(name, gateway) {
     assert.ok(!JSON.stringify(received[0].headers).includes(ADMIN_TOKEN), "the admin token is for the gateway alone");
   });
 
+  test("the API gets the very target that the client sent", async () => {
+    for (const target of ["/v1/models/meta-llama%2FLlama-3", "/v1//x/%7e?y=%2F&z=a+b", "/a;x=1/b", "/v1/%C3%A9/%20", "/v1/../v1/./x", "/v1/%2e%2e/x", "/v1?"]) {
+      const { status, received } = await send({ target, headers: [AUTHORIZATION] });
+      assert.deepEqual([status, noted(received)], [200, [`GET ${target}`]]);
+    }
+  });
+
   test("only a true preflight needs no token", async () => {
     const { status, received } = await send({ method: "OPTIONS", target: "/v1/models", headers: PREFLIGHT });
     assert.deepEqual([status, noted(received)], [200, ["OPTIONS /v1/models"]]);
