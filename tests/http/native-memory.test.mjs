@@ -1,7 +1,8 @@
 // The memory of the native host holds tokens: no dump of it is left behind, and no neighbour reads it.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { chmodSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { chmodSync, copyFileSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import path from "node:path";
 import { describe, test as nodeTest } from "node:test";
 
 import { STATIC, TOKEN, startNative, temporaryFolder } from "./support/hosts.mjs";
@@ -17,14 +18,22 @@ const run = ([program, ...args]) => spawnSync(program, args, { encoding: "utf8" 
 
 /** Runs the gateway in a folder of its own, after `prefix`, a line of shell, for as long as `body` takes. */
 async function serving(prefix, body) {
-  const home = temporaryFolder();
+  const [home, programs] = [temporaryFolder(), temporaryFolder()];
   chmodSync(home, 0o777);
-  const host = await startNative({ home, settings: STATIC, wrap: (command) => asUser(["sh", "-ec", `${prefix}exec "$0" "$@"`, ...command]) });
+  // Where it was built nobody else may be allowed.
+  chmodSync(programs, 0o755);
+  const wrap = ([binary, ...args]) => {
+    const copy = path.join(programs, "nodetool-auth");
+    copyFileSync(binary, copy);
+    return asUser(["sh", "-ec", `${prefix}exec "$0" "$@"`, copy, ...args]);
+  };
+  let host;
   try {
+    host = await startNative({ home, settings: STATIC, wrap });
     return await body(host, home);
   } finally {
-    await host.stop();
-    rmSync(home, { recursive: true, force: true });
+    await host?.stop();
+    for (const folder of [home, programs]) rmSync(folder, { recursive: true, force: true });
   }
 }
 
