@@ -15,7 +15,7 @@ import { secret } from "./support/transcripts.mjs";
 
 const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
 
-const ADMIN_TOKEN = "admin-token-of-forward-auth-tests";
+const ADMIN_TOKEN = "admin-token-0123456789-abcdefgh";
 secret("the admin token of forward-auth", ADMIN_TOKEN);
 const HOST = ["Host", "api.example.com"];
 const PREFLIGHT = [["Origin", "https://app.example"], ["Access-Control-Request-Method", "POST"]];

@@ -4,6 +4,8 @@ import path from "node:path";
 
 /** Characters in a row that a secret and a transcript may not have in common. The mask shows eight, and four more. */
 const WINDOW = 12;
+/** With fewer different characters it is padding, which is in much that has nothing to do with each other. */
+const DIFFERENT = 4;
 /** What a secret is made of, and any encoding of it. */
 const RUN = /[!-~]{12,}/g;
 
@@ -82,6 +84,9 @@ function* decoded(run) {
 function* windows(text) {
   const folded = text.toLowerCase();
   for (const [run] of folded.matchAll(RUN)) {
-    for (let at = 0; at + WINDOW <= run.length; at += 1) yield run.slice(at, at + WINDOW);
+    for (let at = 0; at + WINDOW <= run.length; at += 1) {
+      const window = run.slice(at, at + WINDOW);
+      if (new Set(window).size >= DIFFERENT) yield window;
+    }
   }
 }

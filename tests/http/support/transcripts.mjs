@@ -44,8 +44,12 @@ export function secretsOfFile(file) {
 export function secretsOfRequest(bytes) {
   const head = Buffer.from(bytes).subarray(0, 1 << 16).toString("latin1").split("\r\n\r\n", 1)[0];
   for (const [, value] of head.matchAll(/^(?:authorization|x-admin-token|sec-websocket-protocol):(.*)$/gim)) {
-    // A token's mask is no secret, even where a client takes it for the token.
-    for (const word of value.split(/[\s,]+/)) if (!/^.{8}\.{3}.{4}$/.test(word)) secret("a credential that a client sent", word);
+    for (const word of value.split(/[\s,]+/)) {
+      // A token's mask and its hash are no secrets, even where a client takes them for the token.
+      if (/^.{8}\.{3}.{4}$|^[0-9a-f]{64}$/i.test(word)) continue;
+      // Of `token="…"` only what is in it.
+      secret("a credential that a client sent", word.replace(/^\w+="/, ""));
+    }
   }
   for (const [, value] of head.split("\r\n", 1)[0].matchAll(/[?&](?:token|api_key)=([^&\s]+)/g)) secret("a credential in a query", value);
 }
