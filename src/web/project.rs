@@ -11,8 +11,8 @@ use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 
 use super::{lines, now, pause, promise::promise, resolved, warn, within};
 use crate::{
-    FAILURE_COOLDOWN, FetchedKeys, Jwks, KeysAnswer, MAX_JWKS, Project as Settings, Secret, USABLE_FOR, Unavailable, UnixTime,
-    UserAnswer, WantedKeys, lifetime,
+    FAILURE_COOLDOWN, FetchedKeys, Jwks, KeysAnswer, MAX_JWKS, MISS_COOLDOWN, Project as Settings, Secret, USABLE_FOR,
+    Unavailable, UnixTime, UserAnswer, WantedKeys, lifetime,
 };
 
 #[wasm_bindgen(module = "/src/web/platform.js")]
@@ -58,6 +58,8 @@ pub(crate) struct Project {
     under_way: Cell<Option<UnixTime>>,
     /// When one came back with nothing.
     failed_at: Cell<Option<UnixTime>>,
+    /// When fresh ones were replaced, for a key that they lacked.
+    missed_at: Cell<Option<UnixTime>>,
     /// When the questions began that are not known to be answered.
     questions: RefCell<Vec<UnixTime>>,
 }
@@ -73,6 +75,7 @@ impl Project {
             on_shelf: Cell::default(),
             under_way: Cell::default(),
             failed_at: Cell::default(),
+            missed_at: Cell::default(),
             questions: RefCell::default(),
         })
     }
@@ -82,7 +85,10 @@ impl Project {
     /// one of them sets out again if it never comes.
     pub(crate) async fn keys(self: &Rc<Self>, wanted: WantedKeys, shelf: Rc<impl Shelf>) -> KeysAnswer {
         let came = now();
-        let news = || self.latest.borrow().clone().filter(|found| is_news(found, wanted));
+        // Requests that come between such a fetch and what the gate learns of it would ask once more.
+        let has_just_missed = || self.missed_at.get().is_some_and(|at| is_within(at, MISS_COOLDOWN));
+        let suits = |found: &Found| is_news(found, wanted) || (has_just_missed() && is_fresh(found));
+        let news = || self.latest.borrow().clone().filter(suits);
         while !news().is_some_and(|found| is_fresh(&found)) {
             if self.is_under_way() {
                 if wanted.has_stand_in {
@@ -124,9 +130,15 @@ impl Project {
     }
 
     async fn refresh(self: Rc<Self>, wanted: WantedKeys, shelf: Rc<impl Shelf>, began: UnixTime) -> JsValue {
+        let was_fresh = self.latest.borrow().as_ref().is_some_and(is_fresh);
         let mut stand_in = None;
         match self.find(wanted, &*shelf, &mut stand_in).await {
-            Ok(found) => self.keep(found),
+            Ok(found) => {
+                if was_fresh {
+                    self.missed_at.set(Some(now()));
+                }
+                self.keep(found);
+            }
             Err(problem) => {
                 warn(&format!("The keys of the Supabase project could not be fetched: {problem}"));
                 self.failed_at.set(Some(now()));

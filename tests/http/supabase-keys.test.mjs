@@ -211,6 +211,24 @@ for (const name of HOSTS) {
       });
     });
 
+    test("while a user is asked about, other unknown kids cause no other fetch", async () => {
+      await withGateway(name, { keys: [ES256] }, async (gateway) => {
+        const { supabase } = gateway;
+        await accepts(gateway, ES256);
+        supabase.user.mode = "held";
+        const forger = makeKey("ES256");
+        const forged = () => gateway.status(handmade(forger, headerOf(forger, { kid: randomUUID() }), json(gateway.claims())));
+        const waiting = [];
+        for (let calls = 1; calls <= 3; calls++) {
+          waiting.push(forged());
+          await until(`question ${calls} is asked`, 10_000, () => supabase.user.calls === calls);
+        }
+        supabase.release();
+        assert.deepEqual(tally(await Promise.all(waiting)), { 401: 3 });
+        assert.equal(supabase.jwks.calls, 2);
+      });
+    });
+
     test("1000 random kids on a cold cache", async () => {
       await withGateway(name, { keys: [ES256], prepare: strict }, async (gateway) => {
         const forger = makeKey("ES256");
