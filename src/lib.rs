@@ -86,7 +86,9 @@ pub use gate::{Gate, Learned};
 pub use keys::{Algorithm, FAILURE_COOLDOWN, Jwks, Key, MAX_JWKS, MISS_COOLDOWN, Material, Thumbprint, USABLE_FOR, lifetime};
 pub use path::Area;
 pub use policy::{Environment, Policy, Provider};
-pub use settings::{Host, NOT_YET, Project, ProxySettings, SETTINGS, Setting, SettingError, Settings, SettingsErrors, Upstream};
+pub use settings::{
+    Host, NOT_YET, Project, ProxySettings, SETTINGS, ServerSettings, Setting, SettingError, Settings, SettingsErrors, Upstream,
+};
 #[cfg(feature = "rustcrypto")]
 pub use signature::verify_signature;
 pub use step::{NeedKeys, NeedSignature, NeedTokens, NeedUser, Outcome, SignatureCheck, Step, WantedKeys, begin};

@@ -223,7 +223,7 @@ fn meaning(settings: &Settings) -> Value {
         "upstream": settings.proxy.upstream.as_ref().map(Upstream::origin),
         "connect_timeout": settings.proxy.connect_timeout,
         "response_timeout": settings.proxy.response_timeout,
-        "listen": settings.listen.to_string(),
+        "listen": settings.server.listen.to_string(),
         "log_level": settings.log_level,
         "logs_json": settings.logs_json,
     })

@@ -90,7 +90,7 @@ fn check_meaning(host: Host, given: &Given<'_>, settings: &Settings) {
     let in_production = environment == Environment::Production;
 
     let listen = asked("AUTH_LISTEN").map_or("127.0.0.1:8000".to_owned(), |text| text.replacen("localhost:", "127.0.0.1:", 1));
-    assert_eq!(listen.parse::<SocketAddr>(), Ok(settings.listen));
+    assert_eq!(listen.parse::<SocketAddr>(), Ok(settings.server.listen));
 
     match (policy.provider(), asked("AUTH_PROVIDER")) {
         (Provider::Static, None | Some("static")) | (Provider::Supabase, Some("supabase")) => {}
@@ -99,7 +99,7 @@ fn check_meaning(host: Host, given: &Given<'_>, settings: &Settings) {
         }
         (Provider::LocalByDefault, None) => {
             assert!(environment.is_for_developers());
-            assert!(host != Host::Native || settings.listen.ip().to_canonical().is_loopback(), "open beyond this machine");
+            assert!(host != Host::Native || settings.server.listen.ip().to_canonical().is_loopback(), "open beyond this machine");
         }
         (got, asked) => unreachable!("asked for {asked:?}, got {got:?}"),
     }

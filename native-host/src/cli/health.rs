@@ -63,7 +63,7 @@ fn check(arguments: &ArgMatches) -> Result<(), Failure> {
     let values = given(arguments);
     // Settings of other kinds are none of its business.
     let settings = Settings::parse(Host::Native, |name| values.get(name).filter(|_| name == SETTING).cloned())?;
-    let address = reachable(settings.listen);
+    let address = reachable(settings.server.listen);
     if address.port() == 0 {
         return Err(Failure::AnyPort);
     }

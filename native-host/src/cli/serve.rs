@@ -29,7 +29,7 @@ pub(super) fn run(given: Given) -> Result<(), Failure> {
     let found = given.found(store::find_or_generate)?;
     let settings = given.settings;
     let tokens = found.as_ref().map_or(Ok(Tokens::default()), Found::tokens)?;
-    let listening = server::listen(settings.listen)?;
+    let listening = server::listen(settings.server.listen)?;
     let banner = Banner { policy: &settings.policy, found: found.as_ref(), shows_token: found.as_ref().is_some_and(shows_token) };
     // Nobody to read it is no reason not to serve.
     let _ = banner.print(&mut io::stdout().lock());

@@ -53,7 +53,11 @@ fn all(given: &Given) -> io::Result<Vec<Finding>> {
     findings.extend(token::of_token(given));
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let (project, upstream, listener) = runtime.block_on(async {
-        tokio::join!(project::of_project(settings), network::of_upstream(&settings.proxy), network::of_listener(settings.listen))
+        tokio::join!(
+            project::of_project(settings),
+            network::of_upstream(&settings.proxy),
+            network::of_listener(settings.server.listen)
+        )
     });
     findings.extend(project);
     findings.extend([upstream, listener]);

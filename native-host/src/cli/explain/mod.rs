@@ -84,7 +84,7 @@ enum Problem {
 fn explain(arguments: &ArgMatches) -> Result<Explanation, Problem> {
     let given = Given::by(arguments)?;
     let found = given.found(store::look)?;
-    let request = Described::by(arguments, given.settings.listen)?;
+    let request = Described::by(arguments, given.settings.server.listen)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(Problem::Runtime)?;
     runtime.block_on(judge(given.settings, found.as_ref(), &request))
 }
