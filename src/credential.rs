@@ -44,7 +44,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// Without the optional white space around a field value: spaces and tabs (RFC 9110, section 5.5).
-fn trim(mut value: &[u8]) -> &[u8] {
+pub(crate) fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }

@@ -3,7 +3,10 @@
 use alloc::{borrow::Cow, format, vec::Vec};
 use core::{iter, net::IpAddr};
 
-use crate::forward_auth::{self, Description};
+use crate::{
+    forward_auth::{self, Description},
+    websocket::QueryToken,
+};
 
 /// The scheme that the client spoke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +73,7 @@ pub struct Facts<'a> {
     pub(crate) admin_token: Field<'a>,
     pub(crate) origin: Field<'a>,
     pub(crate) preflight_method: Field<'a>,
+    pub(crate) preflight_headers: Field<'a>,
     pub(crate) referer: Field<'a>,
     pub(crate) upgrade: Field<'a>,
     /// Whether `Connection` announces the upgrade.
@@ -79,6 +83,14 @@ pub struct Facts<'a> {
     pub(crate) cross_site: bool,
     /// Whether any header says that somebody forwarded this request.
     pub(crate) forwarded: bool,
+    /// Every `X-Forwarded-For`, in order.
+    pub(crate) forwarded_for: Vec<&'a [u8]>,
+    pub(crate) forwarded_proto: Field<'a>,
+    pub(crate) forwarded_host: Field<'a>,
+    /// Every `Sec-WebSocket-Protocol`, in order.
+    pub(crate) subprotocols: Vec<&'a [u8]>,
+    /// Of an upgrade only.
+    pub(crate) query_token: QueryToken<'a>,
     /// Values of `Connection` that may name further hop-by-hop headers.
     pub(crate) connection: Vec<&'a [u8]>,
     /// What they say of another request: see [`subject`](Self::subject).
@@ -112,12 +124,18 @@ impl<'a> Facts<'a> {
             admin_token: Field::Absent,
             origin: Field::Absent,
             preflight_method: Field::Absent,
+            preflight_headers: Field::Absent,
             referer: Field::Absent,
             upgrade: Field::Absent,
             announces_upgrade: false,
             has_body: false,
             cross_site: false,
             forwarded: false,
+            forwarded_for: Vec::new(),
+            forwarded_proto: Field::Absent,
+            forwarded_host: Field::Absent,
+            subprotocols: Vec::new(),
+            query_token: QueryToken::Absent,
             connection: Vec::new(),
             description: Description::NONE,
             asker: Asker::Client,
@@ -128,14 +146,16 @@ impl<'a> Facts<'a> {
     /// describes in them. Without this call that path is none.
     #[must_use]
     pub fn subject(mut self) -> Self {
-        if self.path != forward_auth::PATH {
-            return self;
-        }
-        match self.description.read() {
-            Some((method, path, query)) if !self.is_two_requests_to_some() => {
-                (self.method, self.path, self.query, self.asker) = (method, path, query, Asker::Proxy);
+        if self.path == forward_auth::PATH {
+            match self.description.read() {
+                Some((method, path, query)) if !self.is_two_requests_to_some() => {
+                    (self.method, self.path, self.query, self.asker) = (method, path, query, Asker::Proxy);
+                }
+                _ => self.asker = Asker::VagueProxy,
             }
-            _ => self.asker = Asker::VagueProxy,
+        }
+        if let Some(query) = self.query.filter(|_| self.is_websocket()) {
+            self.query_token = QueryToken::of(query);
         }
         self
     }
@@ -178,14 +198,23 @@ impl<'a> Facts<'a> {
             14 if is(name, "content-length") => self.has_body |= value != b"0",
             14 if is(name, "sec-fetch-site") => self.cross_site |= value == b"cross-site",
             17 if is(name, "transfer-encoding") => self.has_body = true,
+            22 if is(name, "sec-websocket-protocol") => self.subprotocols.push(value),
             29 if is(name, "access-control-request-method") => self.preflight_method.add(value),
-            _ if tells_of_forwarding(name) => {
-                self.forwarded = true;
-                self.description.header(name, value);
-            }
+            30 if is(name, "access-control-request-headers") => self.preflight_headers.add(value),
+            _ if tells_of_forwarding(name) => self.forwarding(name, value),
             _ => {}
         }
         self
+    }
+
+    fn forwarding(&mut self, name: &str, value: &'a [u8]) {
+        self.forwarded = true;
+        match name.len() {
+            15 if is(name, "x-forwarded-for") => self.forwarded_for.push(value),
+            16 if is(name, "x-forwarded-host") => self.forwarded_host.add(value),
+            17 if is(name, "x-forwarded-proto") => self.forwarded_proto.add(value),
+            _ => self.description.header(name, value),
+        }
     }
 
     fn connection(&mut self, value: &'a [u8]) {
@@ -219,10 +248,11 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Whether the client asks for a WebSocket (RFC 6455, section 4.1).
+    /// Whether the client asks for a WebSocket (RFC 6455, section 4.1). Of one that a proxy describes, `Connection` is the
+    /// proxy's own.
     pub fn is_websocket(&self) -> bool {
         self.method == "GET"
-            && self.announces_upgrade
+            && (self.announces_upgrade || self.asker == Asker::Proxy)
             && matches!(self.upgrade, Field::One(value) if value.trim_ascii().eq_ignore_ascii_case(b"websocket"))
     }
 

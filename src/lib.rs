@@ -52,10 +52,13 @@ extern crate alloc;
 extern crate std as _;
 
 mod action;
+mod answer;
 mod cache;
+mod cors;
 mod credential;
 mod effects;
 mod facts;
+mod forward;
 mod forward_auth;
 mod gate;
 mod json;
@@ -63,6 +66,7 @@ mod jwt;
 mod keys;
 mod path;
 mod policy;
+mod proxies;
 mod settings;
 #[cfg(feature = "rustcrypto")]
 mod signature;
@@ -71,6 +75,7 @@ mod time;
 mod token;
 mod trace;
 mod verdict;
+mod websocket;
 
 #[cfg(all(feature = "js", target_arch = "wasm32"))]
 mod js;
@@ -79,9 +84,12 @@ mod web;
 #[cfg(all(feature = "worker", target_arch = "wasm32"))]
 mod worker;
 
-pub use action::{Action, Answer, Forward, MISCONFIGURED};
+pub use action::Action;
+pub use answer::{Answer, MISCONFIGURED};
+pub use cors::Sharing;
 pub use effects::{Effects, FetchedKeys, KeysAnswer, Unavailable, UserAnswer, drive};
 pub use facts::{Facts, Field, Scheme};
+pub use forward::{Finish, Forward};
 pub use gate::{Gate, Learned};
 pub use keys::{Algorithm, FAILURE_COOLDOWN, Jwks, Key, MAX_JWKS, MISS_COOLDOWN, Material, Thumbprint, USABLE_FOR, lifetime};
 pub use path::Area;

@@ -176,7 +176,7 @@ fn readings(path: &[u8]) -> Option<Vec<(u8, Vec<u8>)>> {
     Some(found)
 }
 
-fn percent_decoded(path: &[u8]) -> Vec<u8> {
+pub(crate) fn percent_decoded(path: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
     while let [first, after @ ..] = rest {

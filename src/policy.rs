@@ -3,14 +3,17 @@
 use alloc::{string::String, vec::Vec};
 
 use crate::{
+    cors::{self, Origins, Sharing},
     credential::Credential,
     facts::{Asker, Facts, Field},
     jwt::Expected,
     keys::Jwks,
     path::{self, Areas},
+    proxies::TrustedProxies,
     time::UnixTime,
     token::{Digest, Secret},
     verdict::{Destination, Identity, Pass, Reason, Verdict},
+    websocket::TokenSources,
 };
 
 /// Where this gateway runs, as `ENV` says.
@@ -59,6 +62,10 @@ pub struct Policy {
     pub(crate) admin_token: Option<Digest>,
     pub(crate) serves_terminal: bool,
     pub(crate) forwards_authorization: bool,
+    pub(crate) trusted_proxies: TrustedProxies,
+    pub(crate) websocket_tokens: TokenSources,
+    /// Nothing if CORS is the upstream's affair.
+    pub(crate) origins: Option<Origins>,
     /// Whether somebody else serves what may pass. Otherwise the gateway answers with the caller's identity.
     pub(crate) has_upstream: bool,
 }
@@ -119,7 +126,7 @@ impl Policy {
     }
 
     /// The first half: everything that goes before the comparison of tokens.
-    pub(crate) fn judge<'a>(&self, facts: &Facts<'a>) -> Judgement<'a> {
+    pub(crate) fn judge<'a>(&self, facts: &'a Facts<'a>) -> Judgement<'a> {
         let path = facts.path.as_bytes();
         if facts.asker == Asker::VagueProxy {
             return Judgement::Settled(Verdict::Refuse(Reason::NoSubject));
@@ -133,6 +140,19 @@ impl Policy {
         if self.is_public(facts) {
             return Judgement::Settled(Verdict::Pass(Pass { identity: None, to: Destination::Upstream }));
         }
+        if let Some(origins) = &self.origins {
+            // No preflight goes before a WebSocket, and no page is kept from reading what comes over it.
+            if (facts.is_preflight() || facts.is_websocket()) && !origins.admits(facts) {
+                return Judgement::Settled(Verdict::Refuse(Reason::ForbiddenOrigin));
+            }
+            if facts.is_preflight() && facts.asker == Asker::Client {
+                let to = Destination::Preflight;
+                return Judgement::Settled(match cors::requested(facts) {
+                    Some(_) => Verdict::Pass(Pass { identity: None, to }),
+                    None => Verdict::Refuse(Reason::MalformedRequest),
+                });
+            }
+        }
         if facts.is_preflight() {
             return Judgement::Settled(self.place(facts, None));
         }
@@ -144,11 +164,26 @@ impl Policy {
         if is_open {
             return Judgement::Settled(self.authorize(facts, Identity::OPEN));
         }
-        Judgement::HangsOn(match Credential::parse(facts.authorization) {
+        Judgement::HangsOn(match self.credential(facts) {
             Credential::Bearer(token) => Ok(token),
             Credential::None => Err(Reason::NoCredential),
             Credential::Malformed => Err(Reason::MalformedCredential),
         })
+    }
+
+    /// What a request carries to prove who sent it.
+    pub(crate) fn credential<'a>(&self, facts: &'a Facts<'a>) -> Credential<'a> {
+        if facts.is_websocket() { self.websocket_tokens.credential(facts) } else { Credential::parse(facts.authorization) }
+    }
+
+    /// The address of the client of a request: of whoever connected or, behind trusted proxies, of whom they say.
+    pub fn client<'a>(&self, facts: &Facts<'a>) -> Option<&'a str> {
+        self.trusted_proxies.client(facts)
+    }
+
+    /// What every answer to a request says of who may read it, if that is the gateway's affair.
+    pub fn sharing(&self, facts: &Facts<'_>) -> Option<Sharing> {
+        self.origins.as_ref().map(|origins| origins.sharing(facts))
     }
 
     /// The second half: whether this caller may do this.

@@ -13,9 +13,12 @@ use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
 use core::{fmt, net::SocketAddr};
 
 use crate::{
+    cors::Origins,
     path,
     policy::{ALWAYS_PUBLIC, Environment, Policy, Provider},
+    proxies::TrustedProxies,
     token::{Digest, Secret},
+    websocket::TokenSources,
 };
 use reader::Reader;
 
@@ -130,6 +133,9 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                 supabase,
                 admin_token: self.secret("ADMIN_TOKEN").map(|token| Digest::of(token.reveal().as_bytes())),
                 serves_terminal: self.boolean("NODETOOL_ENABLE_TERMINAL_WS", false) && environment != Environment::Production,
+                trusted_proxies: self.trusted_proxies(&mut warnings),
+                websocket_tokens: self.websocket_tokens(),
+                origins: self.origins(),
                 forwards_authorization: self.choice("AUTH_FORWARD_AUTHORIZATION", true, &[("keep", true), ("strip", false)]),
                 has_upstream,
             },
@@ -213,6 +219,59 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
             }
             (token, alias) => token.or(alias),
         }
+    }
+
+    fn trusted_proxies(&mut self, warnings: &mut Vec<String>) -> TrustedProxies {
+        let mut trusted = TrustedProxies::default();
+        for network in self.list("AUTH_TRUSTED_PROXIES") {
+            if !trusted.add(&network) {
+                let problem = format!("`{}` is neither a network like 10.0.0.0/8 nor an address", network.escape_debug());
+                self.wrong("AUTH_TRUSTED_PROXIES", &problem);
+            }
+        }
+        if trusted.includes_everybody() {
+            warnings.push("AUTH_TRUSTED_PROXIES includes everybody: anyone can say to come from any address".to_owned());
+        }
+        trusted
+    }
+
+    fn websocket_tokens(&mut self) -> TokenSources {
+        const NAME: &str = "AUTH_WS_TOKEN_SOURCES";
+        let mut sources = TokenSources { header: false, protocol: false, query: false };
+        if self.text(NAME).is_none() {
+            return TokenSources { header: true, ..sources };
+        }
+        for source in self.list(NAME) {
+            match source.as_str() {
+                "header" => sources.header = true,
+                "protocol" => sources.protocol = true,
+                "query" => sources.query = true,
+                other => self.wrong(NAME, &format!("`{}` is none of header, protocol, query", other.escape_debug())),
+            }
+        }
+        if self.list(NAME).is_empty() {
+            self.wrong(NAME, "names nothing; unset it, or name some of header, protocol, query");
+        }
+        sources
+    }
+
+    fn origins(&mut self) -> Option<Origins> {
+        const NAME: &str = "CORS_ORIGINS";
+        self.text(NAME)?;
+        let mut origins = Origins::default();
+        for origin in self.list(NAME) {
+            if !origins.add(&origin) {
+                let problem = format!(
+                    "`{}` is no origin like https://app.example, without a path; nor is it * for all, or null",
+                    origin.escape_debug()
+                );
+                self.wrong(NAME, &problem);
+            }
+        }
+        if self.list(NAME).is_empty() {
+            self.wrong(NAME, "names no origin; unset it if the API answers preflights itself");
+        }
+        Some(origins)
     }
 
     fn public_paths(&mut self) -> Vec<String> {

@@ -46,6 +46,8 @@ pub enum Rule {
     Malformed,
     /// Its method is not for gateways.
     ForbiddenMethod,
+    /// A page of a foreign origin asks.
+    ForbiddenOrigin,
     /// A public path: no credential is asked for.
     Public,
     /// A CORS preflight: it cannot carry a credential.
@@ -105,17 +107,18 @@ pub struct ClaimTrace {
 }
 
 /// What a policy sees in a request before anybody is asked about it. The verdict is had from [`begin`](crate::begin).
-pub fn trace(policy: &Policy, facts: &Facts<'_>, now: UnixTime) -> Trace {
+pub fn trace<'a>(policy: &Policy, facts: &'a Facts<'a>, now: UnixTime) -> Trace {
     let rule = match policy.judge(facts) {
         Judgement::HangsOn(_) => Rule::Credential,
         Judgement::Settled(Verdict::Refuse(Reason::MalformedRequest | Reason::NoSubject)) => Rule::Malformed,
         Judgement::Settled(Verdict::Refuse(Reason::ForbiddenMethod)) => Rule::ForbiddenMethod,
+        Judgement::Settled(Verdict::Refuse(Reason::ForbiddenOrigin)) => Rule::ForbiddenOrigin,
         Judgement::Settled(Verdict::Pass(Pass { identity: None, .. })) if policy.is_public(facts) => Rule::Public,
         Judgement::Settled(_) if facts.is_preflight() => Rule::Preflight,
         Judgement::Settled(_) => Rule::Open,
     };
     let restrictions = path::restrictions(facts.path.as_bytes());
-    let credential = Credential::parse(facts.authorization);
+    let credential = policy.credential(facts);
     let jwt = match (credential, &policy.supabase) {
         (Credential::Bearer(token), Some(supabase)) if jwt::looks_like_jwt(token) => {
             Some(JwtTrace::of(token, &supabase.expected, now))

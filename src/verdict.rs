@@ -27,6 +27,8 @@ pub enum Destination {
     Upstream,
     /// `/.auth/whoami`.
     Whoami,
+    /// A CORS preflight that the gateway answers itself.
+    Preflight,
 }
 
 /// Whom the upstream is told that it serves.
@@ -81,6 +83,8 @@ pub enum Reason {
     MalformedRequest,
     /// A proxy that asks whether a request may pass, and describes none, or more than one.
     NoSubject,
+    /// A page of an origin that is not in `CORS_ORIGINS`, and asks for a preflight or a WebSocket.
+    ForbiddenOrigin,
     /// `CONNECT`, `TRACE` or `TRACK`, which are not for gateways.
     ForbiddenMethod,
     /// A request without a credential where one is needed.
@@ -139,6 +143,7 @@ impl Reason {
         match self {
             Self::MalformedRequest => "malformed_request",
             Self::NoSubject => "no_subject",
+            Self::ForbiddenOrigin => "forbidden_origin",
             Self::ForbiddenMethod => "forbidden_method",
             Self::NoCredential => "no_credential",
             Self::MalformedCredential => "malformed_credential",

@@ -13,8 +13,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// Embedded, because WebAssembly has no files.
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 15] = [
     ("admin", include_str!("vectors/admin.json")),
+    ("cors", include_str!("vectors/cors.json")),
     ("credentials", include_str!("vectors/credentials.json")),
     ("forward-auth", include_str!("vectors/forward-auth.json")),
     ("identity", include_str!("vectors/identity.json")),
@@ -22,10 +23,12 @@ const FILES: [(&str, &str); 12] = [
     ("paths", include_str!("vectors/paths.json")),
     ("preflight", include_str!("vectors/preflight.json")),
     ("providers", include_str!("vectors/providers.json")),
+    ("proxies", include_str!("vectors/proxies.json")),
     ("public", include_str!("vectors/public.json")),
     ("settings", include_str!("vectors/settings.json")),
     ("terminal-and-own", include_str!("vectors/terminal-and-own.json")),
     ("tokens", include_str!("vectors/tokens.json")),
+    ("websocket", include_str!("vectors/websocket.json")),
 ];
 
 /// 2026-01-01T00:00:00Z, for cases that do not say when they happen.
@@ -112,6 +115,8 @@ struct ExpectAnswer {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ExpectForward {
+    /// If not that of the request.
+    target: Option<String>,
     set: Headers,
     #[serde(default)]
     kept: Headers,
@@ -260,6 +265,11 @@ fn check_request(case: &RequestCase, host: HostName) -> Result<(), Failure> {
         }
         (Expect::Forward { forward }, Action::Forward(got)) => {
             same("target", case.request.target.as_str(), &facts.target())?;
+            same(
+                "rewritten target",
+                &forward.target.as_deref().filter(|target| *target != case.request.target),
+                &got.rewritten_target(),
+            )?;
             check_forward(forward, got, peer, host_header(case))
         }
         (Expect::Answer(expected), Action::Forward(_)) => Err(format!("expected {}, got forwarded", expected.status)),

@@ -11,7 +11,7 @@ use hyper::{
     http::{request::Parts, uri::PathAndQuery},
     upgrade,
 };
-use nodetool_edge_auth::{Answer, Forward, ProxySettings, Reason, Upstream};
+use nodetool_edge_auth::{Answer, Finish, Forward, ProxySettings, Reason, Upstream};
 use tokio::time::timeout;
 
 use crate::{
@@ -31,7 +31,10 @@ pub(crate) struct Fetch {
 pub(crate) struct Plan {
     dropped: Vec<HeaderName>,
     set: Vec<(HeaderName, HeaderValue)>,
+    /// Path and query, if not as they came.
+    target: Option<String>,
     is_websocket: bool,
+    finish: Finish,
 }
 
 impl Plan {
@@ -42,15 +45,24 @@ impl Plan {
             .sets()
             .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(value).ok()?)))
             .collect();
-        Self { dropped, set, is_websocket }
+        let target = forward.rewritten_target().map(str::to_owned);
+        Self { dropped, set, target, is_websocket, finish: forward.finish() }
+    }
+
+    /// Path and query for the upstream: the very bytes that were judged, but for a token. Nothing if they are no target.
+    fn target(&mut self, uri: Uri) -> Option<PathAndQuery> {
+        match self.target.take() {
+            Some(rewritten) => PathAndQuery::from_maybe_shared(Bytes::from(rewritten)).ok(),
+            None => Some(uri.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/"))),
+        }
     }
 
     /// Makes the headers of the client those that the upstream sees.
-    pub(crate) fn apply(self, headers: &mut HeaderMap, authority: &HeaderValue) {
+    pub(crate) fn apply(&mut self, headers: &mut HeaderMap, authority: &HeaderValue) {
         for name in &self.dropped {
             headers.remove(name);
         }
-        for (name, value) in self.set {
+        for (name, value) in self.set.drain(..) {
             headers.insert(name, value);
         }
         headers.insert(header::HOST, authority.clone());
@@ -86,8 +98,10 @@ impl Fetch {
         plan.apply(&mut parts.headers, &self.authority);
         let (body, progress) = RequestBody::new(body);
         let mut outgoing = Request::new(body);
-        // Path and query are the very bytes that were judged.
-        *outgoing.uri_mut() = parts.uri.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/")).into();
+        let Some(target) = plan.target(parts.uri) else {
+            return respond::answer(Answer::refusal(Reason::MalformedRequest));
+        };
+        *outgoing.uri_mut() = target.into();
         *outgoing.method_mut() = parts.method;
         *outgoing.headers_mut() = parts.headers;
         frame(&mut outgoing);
@@ -96,14 +110,15 @@ impl Fetch {
             outgoing.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
 
+        let own = |answer: Answer| respond::answer(answer.shared(plan.finish.sharing.as_ref()));
         match self.send(outgoing, progress).await {
             Ok((response, mut lease)) => {
                 lease.is_reusable = is_reusable;
-                answer(response, lease, client)
+                answer(response, lease, client, &plan.finish).unwrap_or_else(|| own(Answer::upstream_unavailable()))
             }
-            Err(Failure::Unavailable) => respond::answer(Answer::upstream_unavailable()),
-            Err(Failure::TimedOut) => respond::answer(Answer::upstream_timed_out()),
-            Err(Failure::Client) => respond::answer(Answer::refusal(Reason::MalformedRequest)),
+            Err(Failure::Unavailable) => own(Answer::upstream_unavailable()),
+            Err(Failure::TimedOut) => own(Answer::upstream_timed_out()),
+            Err(Failure::Client) => own(Answer::refusal(Reason::MalformedRequest)),
         }
     }
 
@@ -141,21 +156,32 @@ impl Fetch {
     }
 }
 
-fn answer(response: Response<Incoming>, lease: Lease, client: Option<upgrade::OnUpgrade>) -> Response<ResponseBody> {
+/// The upstream's answer as the client gets it; nothing if it cannot be passed on.
+fn answer(
+    response: Response<Incoming>,
+    lease: Lease,
+    client: Option<upgrade::OnUpgrade>,
+    finish: &Finish,
+) -> Option<Response<ResponseBody>> {
     let (mut parts, body) = response.into_parts();
     // HTTP/1.0 upstreams are answered for in our own version.
     parts.version = Version::HTTP_11;
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         let (Some(client), Some(upstream)) = (client, parts.extensions.remove()) else {
             tracing::warn!("the upstream switched protocols without being asked");
-            return respond::answer(Answer::upstream_unavailable());
+            return None;
         };
         // The connection belongs to the tunnel from here on, and never goes back to the pool.
         tunnels::tunnel(client, upstream);
-        return Response::from_parts(parts, ResponseBody::own(Bytes::new()));
+        if let Some(subprotocol) = finish.subprotocol {
+            parts.headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+        }
+        share(&mut parts.headers, finish);
+        return Some(Response::from_parts(parts, ResponseBody::own(Bytes::new())));
     }
     drop_hop_by_hop(&mut parts.headers);
-    Response::from_parts(parts, ResponseBody::upstream(body, lease))
+    share(&mut parts.headers, finish);
+    Some(Response::from_parts(parts, ResponseBody::upstream(body, lease)))
 }
 
 /// A second copy of a request that may be sent twice: without a body, and of a method that changes nothing
@@ -187,6 +213,16 @@ async fn within<T>(limit: Option<Duration>, progress: Option<&Progress>, answer:
         }
         seen = count;
     }
+}
+
+/// Where the gateway says who may read an answer, the upstream does not.
+fn share(headers: &mut HeaderMap, finish: &Finish) {
+    let Some(sharing) = &finish.sharing else { return };
+    match sharing.allow_origin.as_ref().and_then(|origin| HeaderValue::from_str(origin).ok()) {
+        Some(origin) => _ = headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin),
+        None => _ = headers.remove(header::ACCESS_CONTROL_ALLOW_ORIGIN),
+    }
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }
 
 /// HTTP/2 may split `Cookie` into several lines, HTTP/1.1 may not (RFC 9113, section 8.2.3).

@@ -104,7 +104,8 @@ impl Gateway {
                 // A health check asks so, again and again, and is content with the refusal.
                 Verdict::Refuse(Reason::NoCredential) if facts.path() == "/.auth/whoami" => {}
                 Verdict::Refuse(reason) => {
-                    tracing::info!(reason = reason.code(), method = facts.method(), path = ?facts.path(), peer, "refused");
+                    let client = self.policy.client(&facts);
+                    tracing::info!(reason = reason.code(), method = facts.method(), path = ?facts.path(), peer = client, "refused");
                 }
                 _ => {}
             }
@@ -115,6 +116,7 @@ impl Gateway {
         };
         match &self.upstream {
             Some(upstream) => upstream.upstream(parts, body, plan).await,
+            // Nothing is forwarded where there is none.
             None => respond::answer(Answer::upstream_unavailable()),
         }
     }

@@ -68,6 +68,17 @@ pub const SETTINGS: &[Setting] = &[
     setting("AUTH_PUBLIC_PATHS", "PATH,...", "Further public paths, exact; /health and /ping always are"),
     secret("ADMIN_TOKEN", "TOKEN", "When set, /admin and below also need it in X-Admin-Token"),
     setting("AUTH_FORWARD_AUTHORIZATION", "keep|strip", "Whether the upstream sees the client's credential [default: keep]"),
+    setting(
+        "AUTH_WS_TOKEN_SOURCES",
+        "header,protocol,query",
+        "Where a WebSocket upgrade may carry its token, some of these [default: header]",
+    ),
+    setting(
+        "CORS_ORIGINS",
+        "ORIGIN,...",
+        "Whose pages may read answers and open WebSockets, * = all [default: unset, CORS is the upstream's affair]",
+    ),
+    setting("AUTH_TRUSTED_PROXIES", "CIDR,...", "Whose X-Forwarded-* headers are believed and appended to [default: nobody's]"),
     setting("NODETOOL_ENABLE_TERMINAL_WS", "BOOL", "Whether /terminal is served; never in production [default: no]"),
     setting("UPSTREAM_URL", "URL", "The API being fronted [default: none, the gateway answers with the caller's identity]"),
     setting("UPSTREAM_CONNECT_TIMEOUT", "SECONDS", "To connect to the upstream, 0 = no limit [default: 5]"),
@@ -79,5 +90,4 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// Settings of the contract that this version does not serve. To ignore them could weaken what their user relies on.
-pub const NOT_YET: [&str; 6] =
-    ["CORS_ORIGINS", "AUTH_WS_TOKEN_SOURCES", "AUTH_TRUSTED_PROXIES", "AUTH_ADMIN_LISTEN", "AUTH_TLS_CERT", "AUTH_TLS_KEY"];
+pub const NOT_YET: [&str; 3] = ["AUTH_ADMIN_LISTEN", "AUTH_TLS_CERT", "AUTH_TLS_KEY"];

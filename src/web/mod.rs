@@ -12,7 +12,7 @@ pub(crate) mod respond;
 use js_sys::{Promise, futures::JsFuture};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
-use crate::{Facts, Forward, UnixTime};
+use crate::{Facts, Finish, Forward, UnixTime};
 use request::Snapshot;
 
 #[wasm_bindgen]
@@ -80,6 +80,19 @@ pub(crate) fn dropped(snapshot: &Snapshot, facts: &Facts<'_>, plan: &Forward<'_>
 /// The names and values of the headers that the gateway sets.
 pub(crate) fn set(plan: &Forward<'_>) -> String {
     lines(plan.sets().flat_map(|(name, value)| [name, value]))
+}
+
+/// What becomes of the answer: the subprotocol of an upgrade, whether the gateway says who may read it, and who; a line each.
+/// Nothing if all stays as it is.
+pub(crate) fn finish(finish: &Finish) -> String {
+    match finish {
+        Finish { sharing: None, subprotocol: None } => String::new(),
+        Finish { sharing, subprotocol } => {
+            let origin = sharing.as_ref().and_then(|sharing| sharing.allow_origin.as_deref());
+            let owner = if sharing.is_some() { "gateway" } else { "" };
+            lines([subprotocol.unwrap_or_default(), owner, origin.unwrap_or_default()].into_iter())
+        }
+    }
 }
 
 pub(crate) fn lines<'a>(items: impl Iterator<Item = &'a str>) -> String {

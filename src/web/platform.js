@@ -17,22 +17,48 @@ export function snapshot(request) {
 }
 
 /**
- * What sends a request on, its body streamed, and gives back the response as it came: a WebSocket would not survive a
- * copy. A request that reached a Worker leaves redirects to the client, and its copy does so too.
+ * What sends a request on, its body streamed, and gives back the response, as it came where nothing is to be changed. A
+ * request that reached a Worker leaves redirects to the client, and its copy does so too.
  * @param {Request} request
  * @param {string} url
  * @param {string} dropped names, a line each
  * @param {string} set names and values, a line each
+ * @param {string} finish as for `finished`
  * @param {number} timeout milliseconds to the first byte of the answer; 0 for no limit
- * @returns {() => Promise<Response | undefined>} nothing after the time-out
+ * @returns {(unavailable: (error: string) => Response, timedOut: () => Response) => Promise<Response>}
  */
-export function forward(request, url, dropped, set, timeout) {
-  return async () => {
-    const outgoing = new Request(url, request);
-    applyHeaders(outgoing.headers, dropped, set);
-    const answer = fetch(outgoing);
-    return timeout === 0 ? answer : within(answer, timeout);
+export function forward(request, url, dropped, set, finish, timeout) {
+  return async (unavailable, timedOut) => {
+    let response;
+    try {
+      const outgoing = new Request(url, request);
+      applyHeaders(outgoing.headers, dropped, set);
+      const answer = fetch(outgoing);
+      response = (await (timeout === 0 ? answer : within(answer, timeout))) ?? timedOut();
+    } catch (error) {
+      response = unavailable(String(error));
+    }
+    return finished(response, finish);
   };
+}
+
+/**
+ * A response as the client gets it. A WebSocket has to be handed over, or it would not survive the copy.
+ * @param {Response} response
+ * @param {string} finish the subprotocol of an upgrade, whether the gateway says who may read it, and who; a line each, or nothing
+ */
+function finished(response, finish) {
+  if (finish === "") return response;
+  const [subprotocol, owner, origin] = finish.split("\n");
+  const { headers, status, webSocket } = response;
+  const copy = webSocket ? new Response(null, { status, headers, webSocket }) : new Response(response.body, response);
+  if (webSocket && subprotocol !== "") copy.headers.set("sec-websocket-protocol", subprotocol);
+  if (owner !== "") {
+    if (origin === "") copy.headers.delete("access-control-allow-origin");
+    else copy.headers.set("access-control-allow-origin", origin);
+    copy.headers.append("vary", "Origin");
+  }
+  return copy;
 }
 
 /**

@@ -13,7 +13,10 @@ export default {
       // It goes to its end even if the client leaves: what it waits for would never be let go of.
       if (judged instanceof Promise) context.waitUntil(judged);
       const judgement = await judged;
-      return judgement instanceof Response ? judgement : await forward(judgement, request.method);
+      if (judgement instanceof Response) return judgement;
+      const { method } = request;
+      const unavailable = (error) => gateway.upstreamUnavailable(method, error);
+      return await judgement(unavailable, () => gateway.upstreamTimedOut(method));
     } catch (error) {
       // Nothing in the core panics. If it did at once, the request is refused and the next one starts from a clean instance.
       console.error("The gateway failed and refused a request:", error);
@@ -25,15 +28,3 @@ export default {
     }
   },
 };
-
-/**
- * @param {() => Promise<Response | undefined>} send
- * @param {string} method
- */
-async function forward(send, method) {
-  try {
-    return (await send()) ?? gateway.upstreamTimedOut(method);
-  } catch (error) {
-    return gateway.upstreamUnavailable(method, String(error));
-  }
-}

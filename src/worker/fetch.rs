@@ -1,5 +1,7 @@
 //! Sends a request that may pass to the upstream.
 
+use std::borrow::Cow;
+
 use js_sys::Function;
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use worker::console_error;
@@ -10,7 +12,7 @@ use crate::web::{self, request::Snapshot, respond};
 
 #[wasm_bindgen(module = "/src/web/platform.js")]
 extern "C" {
-    fn forward(request: &web_sys::Request, url: &str, dropped: &str, set: &str, timeout: f64) -> Function;
+    fn forward(request: &web_sys::Request, url: &str, dropped: &str, set: &str, finish: &str, timeout: f64) -> Function;
 }
 
 /// What sends it. The judgement ends here: how long the upstream takes, or the client waits, is nothing to it.
@@ -24,9 +26,11 @@ pub(super) fn upstream(
     let Some(upstream) = &proxy.upstream else {
         return respond::answer(&Answer::upstream_unavailable(), facts.method()).into();
     };
-    let url = upstream.origin() + &facts.target();
+    let target = plan.rewritten_target().map_or_else(|| facts.target(), Cow::Borrowed);
+    let url = upstream.origin() + &target;
     let timeout = proxy.response_timeout.unwrap_or(0) as f64 * 1000.0;
-    forward(incoming, &url, &web::dropped(snapshot, facts, plan), &web::set(plan), timeout).into()
+    let finish = web::finish(&plan.finish());
+    forward(incoming, &url, &web::dropped(snapshot, facts, plan), &web::set(plan), &finish, timeout).into()
 }
 
 /// What `entry.js` answers if that failed.

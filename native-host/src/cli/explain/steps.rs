@@ -85,6 +85,7 @@ fn of_rule(rule: Rule, policy: &Policy) -> Step {
     match rule {
         Rule::Malformed => Step::new(NAME, false, "malformed: the request is such that two programs could read it differently"),
         Rule::ForbiddenMethod => Step::new(NAME, false, "forbidden_method: the method is not for gateways"),
+        Rule::ForbiddenOrigin => Step::new(NAME, false, "forbidden_origin: the page is of none of CORS_ORIGINS"),
         Rule::Public => Step::new(NAME, true, "public: no credential is asked for"),
         Rule::Preflight => Step::new(NAME, true, "preflight: no credential is asked for"),
         Rule::Open => Step::new(NAME, true, "open: the provider asks for no credential here"),

@@ -1,0 +1,161 @@
+//! How a request goes on to the upstream.
+
+use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
+
+use crate::{
+    cors::Sharing,
+    facts::{Facts, is_spelling_of},
+    policy::Policy,
+    proxies::Provenance,
+    verdict::Identity,
+    websocket::{Offer, SUBPROTOCOL},
+};
+
+/// How a request goes on to the upstream: its method and body as they are, its target and headers as said here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward<'a> {
+    identity: Option<&'a Identity>,
+    keeps_authorization: bool,
+    /// What `Connection` names beyond itself.
+    connection: Vec<&'a [u8]>,
+    provenance: Provenance<'a>,
+    rewritten_target: Option<String>,
+    /// Those beside a token that was among them.
+    other_subprotocols: Option<String>,
+    sharing: Option<Sharing>,
+}
+
+/// What becomes of the upstream's answer on its way to the client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finish {
+    /// What it says of who may read it, if that is the gateway's affair.
+    pub sharing: Option<Sharing>,
+    /// The subprotocol that an upgrade is answered with, if the token was among those that the client offered.
+    pub subprotocol: Option<&'static str>,
+}
+
+impl<'a> Forward<'a> {
+    pub(crate) fn new(identity: Option<&'a Identity>, policy: &Policy, facts: &Facts<'a>) -> Self {
+        let (mut rewritten_target, mut other_subprotocols) = (None, None);
+        if facts.is_websocket() {
+            let sources = policy.websocket_tokens;
+            if let Some(query) = facts.query.filter(|_| sources.query).and_then(|query| facts.query_token.removed_from(query)) {
+                let is_empty = query.is_empty();
+                rewritten_target = Some(if is_empty { facts.path.to_owned() } else { format!("{}?{query}", facts.path) });
+            }
+            if sources.protocol {
+                other_subprotocols = Offer::of(&facts.subprotocols).without_token();
+            }
+        }
+        Self {
+            identity,
+            keeps_authorization: policy.forwards_authorization,
+            connection: facts.connection.clone(),
+            provenance: Provenance::of(facts, &policy.trusted_proxies),
+            rewritten_target,
+            other_subprotocols,
+            sharing: policy.sharing(facts),
+        }
+    }
+
+    /// Path and query without the token that was in the query of an upgrade. If there was none, they go on as they are.
+    pub fn rewritten_target(&self) -> Option<&str> {
+        self.rewritten_target.as_deref()
+    }
+
+    /// What becomes of the answer.
+    pub fn finish(&self) -> Finish {
+        let subprotocol = self.other_subprotocols.as_ref().map(|_| SUBPROTOCOL);
+        Finish { sharing: self.sharing.clone(), subprotocol }
+    }
+
+    /// Whether a header that the client sent goes on to the upstream. A name counts in every spelling that some
+    /// server reads as the same: in any case, and with `_` or another sign for `-`.
+    ///
+    /// `Content-Length` and `Transfer-Encoding` are not kept, because whoever sends the body frames it anew.
+    pub fn keeps(&self, name: &str) -> bool {
+        if self.connection.iter().any(|value| is_listed(value, name)) {
+            return false;
+        }
+        if self.provenance.is_trusted && KEPT_OF_PROXIES.iter().any(|kept| name.eq_ignore_ascii_case(kept)) {
+            return true;
+        }
+        if self.other_subprotocols.is_some() && name.eq_ignore_ascii_case(SUBPROTOCOLS) {
+            return false;
+        }
+        if is_spelling_of(name, "authorization") {
+            return self.keeps_authorization;
+        }
+        let is_override = || self.identity.is_none() && METHOD_OVERRIDES.iter().any(|known| is_spelling_of(name, known));
+        !(is_dropped(name) || is_override())
+    }
+
+    /// The headers that the gateway itself sets, after those of the client were dropped.
+    pub fn sets(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let Provenance { forwarded_for, proto, host, .. } = &self.provenance;
+        let others = self.other_subprotocols.as_deref().filter(|others| !others.is_empty());
+        let set = [
+            ("x-forwarded-for", forwarded_for.as_deref()),
+            ("x-forwarded-proto", Some(*proto)),
+            ("x-forwarded-host", *host),
+            (SUBPROTOCOLS, others),
+        ];
+        identity_headers(self.identity).chain(set.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))))
+    }
+}
+
+/// Who somebody is, in the words that upstreams read.
+pub(crate) fn identity_headers(identity: Option<&Identity>) -> impl Iterator<Item = (&'static str, &str)> {
+    let set = [
+        ("x-user-id", identity.map(|identity| &*identity.user_id)),
+        ("x-auth-token-type", identity.map(|identity| identity.token_type.as_str())),
+        ("x-auth-role", identity.and_then(|identity| identity.role.as_deref())),
+    ];
+    set.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)))
+}
+
+const SUBPROTOCOLS: &str = "sec-websocket-protocol";
+
+/// What trusted proxies say, and the gateway has no word of its own for.
+const KEPT_OF_PROXIES: [&str; 3] = ["forwarded", "x-forwarded-port", "x-real-ip"];
+
+/// Headers that tell an upstream to take one method for another: a request that nobody vouches for is what it says it is.
+const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+
+/// What never goes on: what the gateway says itself, what names another path or client than the one that was judged,
+/// and what concerns this connection only (RFC 9110, section 7.6.1).
+fn is_dropped(name: &str) -> bool {
+    // By the first letter: most headers of a request are none of these.
+    let candidates: &[&str] = match name.as_bytes().first().map(u8::to_ascii_lowercase) {
+        Some(b'x') => {
+            if name.get(..12).is_some_and(|start| is_spelling_of(start, "x-forwarded-")) {
+                return true;
+            }
+            &[
+                "x-user-id",
+                "x-auth-token-type",
+                "x-auth-role",
+                "x-admin-token",
+                "x-real-ip",
+                "x-original-url",
+                "x-original-uri",
+                "x-original-method",
+                "x-rewrite-url",
+            ]
+        }
+        Some(b'c') => &["connection", "content-length"],
+        Some(b'e') => &["expect"],
+        Some(b'f') => &["forwarded"],
+        Some(b'h') => &["host", "http2-settings"],
+        Some(b'k') => &["keep-alive"],
+        Some(b'p') => &["proxy-connection", "proxy-authorization", "proxy-authenticate"],
+        Some(b't') => &["te", "trailer", "transfer-encoding"],
+        Some(b'u') => &["upgrade"],
+        _ => &[],
+    };
+    candidates.iter().any(|candidate| is_spelling_of(name, candidate))
+}
+
+fn is_listed(connection: &[u8], name: &str) -> bool {
+    connection.split(|byte| *byte == b',').any(|listed| listed.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+}
