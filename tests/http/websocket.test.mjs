@@ -1,0 +1,153 @@
+// WebSockets: where their token may be, whose pages may open them, and that a refused one leaves nothing behind.
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readdirSync } from "node:fs";
+import { after, before, describe, test as nodeTest } from "node:test";
+import { WebSocket } from "ws";
+
+import { until } from "./support/gateway.mjs";
+import { AUTHORIZATION, HOSTS, STATIC, TOKEN, startHost } from "./support/hosts.mjs";
+import { startUpstream } from "./support/upstream.mjs";
+
+const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
+const PAGE = "https://app.example";
+const NO_CREDENTIAL = "Authorization header required. Use 'Authorization: Bearer YOUR_TOKEN'";
+const MALFORMED = "Invalid authorization header format. Use 'Authorization: Bearer YOUR_TOKEN'";
+const INVALID = "Invalid authentication token";
+const header = Object.fromEntries([AUTHORIZATION]);
+
+for (const name of HOSTS) {
+  describe(`${name}: sources of a token`, () => {
+    const hosts = {};
+    let upstream;
+    const settings = { all: { AUTH_WS_TOKEN_SOURCES: "header,protocol,query" }, byDefault: {}, page: { AUTH_WS_TOKEN_SOURCES: "protocol", CORS_ORIGINS: PAGE } };
+    before(async () => {
+      upstream = await startUpstream();
+      for (const [key, set] of Object.entries(settings)) hosts[key] = await startHost(name, { settings: { ...STATIC, UPSTREAM_URL: upstream.url, ...set } });
+    });
+    after(async () => {
+      for (const host of Object.values(hosts)) await host.stop();
+      await upstream?.stop();
+    });
+
+    const open = (key, target, protocols, headers) => new WebSocket(hosts[key].url.replace("http", "ws") + target, protocols, { headers });
+
+    /** The upgrade passes, and this is what the upstream sees of it. */
+    async function passes(key, target, protocols = [], headers = {}) {
+      upstream.take();
+      const socket = open(key, target, protocols, headers);
+      await once(socket, "open");
+      const [entry, ...others] = upstream.take();
+      assert.deepEqual(others, []);
+      const identity = entry.headers.filter(([header]) => /^x[-_](user|auth)/.test(header)).sort();
+      assert.deepEqual(identity, [["x-auth-token-type", "static"], ["x-user-id", "1"]]);
+      // That it is a connection and not only an answer.
+      const echo = once(socket, "message");
+      socket.send("hello");
+      assert.equal((await echo)[0].toString(), "hello");
+      socket.terminate();
+      const offered = entry.headers.filter(([header]) => header === "sec-websocket-protocol").map(([, value]) => value);
+      return { target: entry.target, offered, protocol: socket.protocol, line: JSON.stringify(entry) };
+    }
+
+    async function refused(key, target, protocols, headers, status, detail) {
+      upstream.take();
+      const [, response] = await once(open(key, target, protocols, headers), "unexpected-response");
+      const body = Buffer.concat(await response.toArray()).toString();
+      assert.deepEqual([response.statusCode, body], [status, JSON.stringify({ detail })]);
+      assert.deepEqual(upstream.take(), []);
+      return response;
+    }
+
+    test("in the header", async () => {
+      assert.deepEqual((await passes("byDefault", "/ws?token=of-the-api", ["chat"], header)).target, "/ws?token=of-the-api");
+      assert.deepEqual((await passes("all", "/ws", [], header)).offered, []);
+    });
+
+    test("among the subprotocols: only its marker is answered, and the upstream sees neither", async () => {
+      for (const [others, offered] of [[[], []], [["chat", "superchat"], ["chat, superchat"]]]) {
+        const seen = await passes("all", "/ws", ["bearer", TOKEN, ...others]);
+        assert.deepEqual([seen.protocol, seen.offered], ["bearer", offered]);
+        assert.ok(!seen.line.includes(TOKEN), "the token goes nowhere");
+      }
+    });
+
+    test("subprotocols of the API's own are between client and API", async () => {
+      const seen = await passes("all", "/ws", ["chat", "superchat"], header);
+      assert.deepEqual([seen.protocol, seen.offered.join()], ["chat", "chat,superchat"]);
+    });
+
+    test("in the query: it is gone when the upstream sees it, and nothing else is", async () => {
+      for (const [target, rest] of [
+        [`/ws?token=${TOKEN}`, "/ws"],
+        [`/ws?a=%2F&api_key=${TOKEN}&b=c%20d&b`, "/ws?a=%2F&b=c%20d&b"],
+        [`/ws?%74oken=${TOKEN.replaceAll("-", "%2D")}&x=1`, "/ws?x=1"],
+      ]) {
+        const seen = await passes("all", target);
+        assert.equal(seen.target, rest);
+        assert.ok(!seen.line.includes(TOKEN), "the token goes nowhere");
+      }
+    });
+
+    test("nowhere else than the settings say, nor in two places", async () => {
+      await refused("byDefault", `/ws?token=${TOKEN}`, [], {}, 401, NO_CREDENTIAL);
+      await refused("byDefault", "/ws", ["bearer", TOKEN], {}, 401, NO_CREDENTIAL);
+      await refused("page", "/ws", [], header, 401, NO_CREDENTIAL);
+      await refused("all", `/ws?token=${TOKEN}`, ["bearer", TOKEN], {}, 401, MALFORMED);
+      await refused("all", `/ws?token=${TOKEN}&token=${TOKEN}`, [], {}, 401, MALFORMED);
+      await refused("all", "/ws", ["bearer"], {}, 401, MALFORMED);
+      await refused("all", "/ws?api_key=wrong-0123456789", [], {}, 401, INVALID);
+      const response = await refused("all", "/ws", ["bearer", "wrong-0123456789"], {}, 401, INVALID);
+      assert.equal(response.headers["sec-websocket-protocol"], undefined);
+      for (const host of Object.values(hosts)) assert.ok(!host.log().includes("wrong-0123456789"), "no token in the log");
+    });
+
+    test("a page that may, a page that may not, and no page", async () => {
+      assert.equal((await passes("page", "/ws", ["bearer", TOKEN], { Origin: PAGE })).protocol, "bearer");
+      await passes("page", "/ws", ["bearer", TOKEN]);
+      for (const origin of ["https://evil.example", "null", `${PAGE}.evil.example`, "http://app.example"]) {
+        await refused("page", "/ws", ["bearer", TOKEN], { Origin: origin }, 403, "Origin not allowed");
+      }
+      await passes("all", "/ws", ["bearer", TOKEN], { Origin: "https://evil.example" });
+    });
+
+    test("a thousand refused upgrades leave nothing open", async () => {
+      // The native host shows its descriptors to nobody but root.
+      const descriptors = name === "native" && process.getuid() === 0 ? () => readdirSync(`/proc/${hosts.page.pid}/fd`).length : () => 0;
+      const before = descriptors();
+      upstream.take();
+      for (let round = 0; round < 50; round += 1) {
+        const refusals = Array.from({ length: 20 }, async (_, at) => {
+          const refusable = [[["bearer", "wrong-0123456789"], {}], [[], {}], [["bearer"], {}], [["bearer", TOKEN], { Origin: "https://evil.example" }]];
+          const [, response] = await once(open("page", "/ws", ...refusable[at % refusable.length]), "unexpected-response");
+          assert.ok([401, 403].includes(response.statusCode));
+          response.resume();
+          response.socket.destroy();
+        });
+        await Promise.all(refusals);
+      }
+      assert.deepEqual(upstream.take(), []);
+      await until("descriptors are closed", 20_000, () => descriptors() <= before);
+    });
+
+    test("both sides close, ping, and send binary through it, whatever brought the token", async () => {
+      const accepted = once(upstream.events, "websocket");
+      const socket = open("all", `/ws?token=${TOKEN}`, []);
+      const [theirs] = await accepted;
+      await once(socket, "open");
+      const bytes = Buffer.alloc(100_000, 3);
+      const message = once(socket, "message");
+      socket.send(bytes);
+      const [data, isBinary] = await message;
+      assert.ok(isBinary && bytes.equals(data));
+      const [ping, pong] = [once(theirs, "ping"), once(socket, "pong")];
+      socket.ping("are you there");
+      assert.equal((await ping)[0].toString(), "are you there");
+      assert.equal((await pong)[0].toString(), "are you there");
+      const closed = once(theirs, "close");
+      socket.close(4004, "enough");
+      const [code, reason] = await closed;
+      assert.deepEqual([code, reason.toString()], [4004, "enough"]);
+    });
+  });
+}
