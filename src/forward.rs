@@ -7,6 +7,7 @@ use crate::{
     facts::{Facts, is_spelling_of},
     policy::Policy,
     proxies::Provenance,
+    time::UnixTime,
     verdict::Identity,
     websocket::{Offer, SUBPROTOCOL},
 };
@@ -23,6 +24,8 @@ pub struct Forward<'a> {
     /// Those beside a token that was among them.
     other_subprotocols: Option<String>,
     sharing: Option<Sharing>,
+    /// When the token ends, and when it is no longer taken either.
+    expires: Option<[UnixTime; 2]>,
 }
 
 /// What becomes of the upstream's answer on its way to the client.
@@ -36,7 +39,7 @@ pub struct Finish {
 
 impl<'a> Forward<'a> {
     pub(crate) fn new(identity: Option<&'a Identity>, policy: &Policy, facts: &Facts<'a>) -> Self {
-        let (mut rewritten_target, mut other_subprotocols) = (None, None);
+        let (mut rewritten_target, mut other_subprotocols, mut expires) = (None, None, None);
         if facts.is_websocket() {
             let sources = policy.websocket_tokens;
             if let Some(query) = facts.query.filter(|_| sources.query).and_then(|query| facts.query_token.removed_from(query)) {
@@ -45,6 +48,10 @@ impl<'a> Forward<'a> {
             }
             if sources.protocol {
                 other_subprotocols = Offer::of(&facts.subprotocols).without_token();
+            }
+            if policy.closes_expired {
+                let leeway = u64::from(policy.leeway().unwrap_or(0)) * 1000;
+                expires = identity.and_then(|identity| identity.expires).map(|end| [end, end.after(leeway)]);
             }
         }
         Self {
@@ -55,12 +62,20 @@ impl<'a> Forward<'a> {
             rewritten_target,
             other_subprotocols,
             sharing: policy.sharing(facts),
+            expires,
         }
     }
 
     /// Path and query without the token that was in the query of an upgrade. If there was none, they go on as they are.
     pub fn rewritten_target(&self) -> Option<&str> {
         self.rewritten_target.as_deref()
+    }
+
+    /// When to close a WebSocket whose token ends: at its `exp`, or with the leeway where that is over already. Nothing if it
+    /// is not to be closed.
+    pub fn until(&self, now: UnixTime) -> Option<UnixTime> {
+        let [exactly, at_last] = self.expires?;
+        Some(if exactly > now { exactly } else { at_last })
     }
 
     /// What becomes of the answer.

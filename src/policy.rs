@@ -64,6 +64,8 @@ pub struct Policy {
     pub(crate) forwards_authorization: bool,
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) websocket_tokens: TokenSources,
+    /// Whether a WebSocket ends with the token that opened it.
+    pub(crate) closes_expired: bool,
     /// Nothing if CORS is the upstream's affair.
     pub(crate) origins: Option<Origins>,
     /// Whether somebody else serves what may pass. Otherwise the gateway answers with the caller's identity.

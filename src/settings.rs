@@ -135,6 +135,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                 serves_terminal: self.boolean("NODETOOL_ENABLE_TERMINAL_WS", false) && environment != Environment::Production,
                 trusted_proxies: self.trusted_proxies(&mut warnings),
                 websocket_tokens: self.websocket_tokens(),
+                closes_expired: self.closes_expired(host),
                 origins: self.origins(),
                 forwards_authorization: self.choice("AUTH_FORWARD_AUTHORIZATION", true, &[("keep", true), ("strip", false)]),
                 has_upstream,
@@ -253,6 +254,15 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
             self.wrong(NAME, "names nothing; unset it, or name some of header, protocol, query");
         }
         sources
+    }
+
+    fn closes_expired(&mut self, host: Host) -> bool {
+        const NAME: &str = "AUTH_WS_CLOSE_ON_EXPIRY";
+        let closes = self.boolean(NAME, false);
+        if closes && host != Host::Native {
+            self.wrong(NAME, "only the native host can close a connection that it has passed on; unset it");
+        }
+        closes
     }
 
     fn origins(&mut self) -> Option<Origins> {

@@ -71,10 +71,11 @@ impl Matter<'_> {
         if claims.have_expired(&supabase.expected, now) {
             return self.refuse(Reason::ExpiredToken);
         }
-        let identity = Identity::user(claims.subject, claims.role);
-        let until = supabase.remembered_until(now).as_millis().min((claims.expires * 1000.0) as u64);
-        if until > now.as_millis() {
-            self.learned.user = Some((self.presented, identity.clone(), now..UnixTime::from_millis(until)));
+        let expires = UnixTime::from_millis((claims.expires * 1000.0) as u64);
+        let identity = Identity::user(claims.subject, claims.role, expires);
+        let until = supabase.remembered_until(now).min(expires);
+        if until > now {
+            self.learned.user = Some((self.presented, identity.clone(), now..until));
         }
         let verdict = self.policy.authorize(self.facts, identity);
         self.decide(verdict)

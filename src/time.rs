@@ -37,6 +37,11 @@ impl UnixTime {
         Self(self.0.saturating_sub(milliseconds))
     }
 
+    /// So many milliseconds later.
+    pub(crate) const fn after(self, milliseconds: u64) -> Self {
+        Self(self.0.saturating_add(milliseconds))
+    }
+
     /// The time as RFC 3339 writes it, in UTC with milliseconds: `2026-01-01T00:00:00.000Z`.
     pub fn to_rfc3339(self) -> String {
         let (seconds, millis) = (self.0 / 1000, self.0 % 1000);

@@ -2,6 +2,8 @@
 
 use alloc::{borrow::Cow, string::String};
 
+use crate::time::UnixTime;
+
 /// The judgement of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -40,16 +42,18 @@ pub struct Identity {
     pub token_type: TokenType,
     /// `x-auth-role`: the role of a JWT. Static tokens have none.
     pub role: Option<String>,
+    /// The `exp` of a JWT.
+    pub expires: Option<UnixTime>,
 }
 
 impl Identity {
     /// The one user of a gateway with a static token.
-    pub const STATIC: Self = Self { user_id: Cow::Borrowed("1"), token_type: TokenType::Static, role: None };
+    pub const STATIC: Self = Self { user_id: Cow::Borrowed("1"), token_type: TokenType::Static, role: None, expires: None };
     /// The one user of a gateway that asks for nothing.
-    pub const OPEN: Self = Self { user_id: Cow::Borrowed("1"), token_type: TokenType::None, role: None };
+    pub const OPEN: Self = Self { user_id: Cow::Borrowed("1"), token_type: TokenType::None, role: None, expires: None };
 
-    pub(crate) const fn user(subject: String, role: String) -> Self {
-        Self { user_id: Cow::Owned(subject), token_type: TokenType::User, role: Some(role) }
+    pub(crate) const fn user(subject: String, role: String, expires: UnixTime) -> Self {
+        Self { user_id: Cow::Owned(subject), token_type: TokenType::User, role: Some(role), expires: Some(expires) }
     }
 }
 

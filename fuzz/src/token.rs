@@ -209,7 +209,12 @@ impl Session {
     }
 
     fn identity(&self) -> Identity {
-        Identity { user_id: self.subject.clone().into(), token_type: TokenType::User, role: Some(self.role.clone()) }
+        Identity {
+            user_id: self.subject.clone().into(),
+            token_type: TokenType::User,
+            role: Some(self.role.clone()),
+            expires: Some(UnixTime::from_millis((self.expires * 1000.0) as u64)),
+        }
     }
 }
 

@@ -12,10 +12,11 @@ use hyper::{
     upgrade,
 };
 use nodetool_edge_auth::{Answer, Finish, Forward, ProxySettings, Reason, Upstream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     body::{Progress, RequestBody, ResponseBody},
+    clock,
     pool::{Lease, Pool},
     respond, upgrade as tunnels,
 };
@@ -34,6 +35,8 @@ pub(crate) struct Plan {
     /// Path and query, if not as they came.
     target: Option<String>,
     is_websocket: bool,
+    /// When an upgraded connection ends with the token of the client.
+    until: Option<Instant>,
     finish: Finish,
 }
 
@@ -46,7 +49,9 @@ impl Plan {
             .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(value).ok()?)))
             .collect();
         let target = forward.rewritten_target().map(str::to_owned);
-        Self { dropped, set, target, is_websocket, finish: forward.finish() }
+        let now = clock::now();
+        let until = forward.until(now).map(|until| Instant::now() + Duration::from_millis(until.millis_since(now)));
+        Self { dropped, set, target, is_websocket, until, finish: forward.finish() }
     }
 
     /// Path and query for the upstream: the very bytes that were judged, but for a token. Nothing if they are no target.
@@ -114,7 +119,7 @@ impl Fetch {
         match self.send(outgoing, progress).await {
             Ok((response, mut lease)) => {
                 lease.is_reusable = is_reusable;
-                answer(response, lease, client, &plan.finish).unwrap_or_else(|| own(Answer::upstream_unavailable()))
+                answer(response, lease, client, &plan).unwrap_or_else(|| own(Answer::upstream_unavailable()))
             }
             Err(Failure::Unavailable) => own(Answer::upstream_unavailable()),
             Err(Failure::TimedOut) => own(Answer::upstream_timed_out()),
@@ -161,7 +166,7 @@ fn answer(
     response: Response<Incoming>,
     lease: Lease,
     client: Option<upgrade::OnUpgrade>,
-    finish: &Finish,
+    plan: &Plan,
 ) -> Option<Response<ResponseBody>> {
     let (mut parts, body) = response.into_parts();
     // HTTP/1.0 upstreams are answered for in our own version.
@@ -172,15 +177,15 @@ fn answer(
             return None;
         };
         // The connection belongs to the tunnel from here on, and never goes back to the pool.
-        tunnels::tunnel(client, upstream);
-        if let Some(subprotocol) = finish.subprotocol {
+        tunnels::tunnel(client, upstream, plan.until);
+        if let Some(subprotocol) = plan.finish.subprotocol {
             parts.headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
         }
-        share(&mut parts.headers, finish);
+        share(&mut parts.headers, &plan.finish);
         return Some(Response::from_parts(parts, ResponseBody::own(Bytes::new())));
     }
     drop_hop_by_hop(&mut parts.headers);
-    share(&mut parts.headers, finish);
+    share(&mut parts.headers, &plan.finish);
     Some(Response::from_parts(parts, ResponseBody::upstream(body, lease)))
 }
 

@@ -10,6 +10,7 @@ mod cli;
 mod clock;
 mod crypto;
 mod fetch;
+mod frames;
 mod gateway;
 mod memory;
 mod pool;

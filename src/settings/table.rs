@@ -73,6 +73,11 @@ pub const SETTINGS: &[Setting] = &[
         "header,protocol,query",
         "Where a WebSocket upgrade may carry its token, some of these [default: header]",
     ),
+    native(
+        "AUTH_WS_CLOSE_ON_EXPIRY",
+        "BOOL",
+        "Whether a WebSocket is closed, with 4401, when the JWT that opened it ends [default: no]",
+    ),
     setting(
         "CORS_ORIGINS",
         "ORIGIN,...",

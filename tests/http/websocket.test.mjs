@@ -5,8 +5,9 @@ import { readdirSync } from "node:fs";
 import { after, before, describe, test as nodeTest } from "node:test";
 import { WebSocket } from "ws";
 
-import { until } from "./support/gateway.mjs";
+import { until, withGateway } from "./support/gateway.mjs";
 import { AUTHORIZATION, HOSTS, STATIC, TOKEN, startHost } from "./support/hosts.mjs";
+import { KEYS, userToken } from "./support/jwt.mjs";
 import { startUpstream } from "./support/upstream.mjs";
 
 const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
@@ -151,3 +152,95 @@ for (const name of HOSTS) {
     });
   });
 }
+
+describe("native: the end of a token", () => {
+  const seconds = () => Math.floor(Date.now() / 1000);
+
+  /** A WebSocket of a user whose token ends in about two seconds, and its other end. */
+  async function opened(gateway, body) {
+    const exp = seconds() + 3;
+    const token = await userToken(KEYS.ES256, gateway.claims({ exp }));
+    const accepted = once(gateway.upstream.events, "websocket");
+    const socket = new WebSocket(`${gateway.host.url.replace("http", "ws")}/ws`, { headers: { Authorization: `Bearer ${token}` } });
+    const [theirs] = await accepted;
+    await once(socket, "open");
+    try {
+      await body({ socket, theirs, exp: exp * 1000 });
+    } finally {
+      socket.terminate();
+    }
+  }
+  const inTime = (exp) => until("the token has ended", 10_000, () => Date.now() > exp + 500);
+  const echoes = async (socket, text) => {
+    const message = once(socket, "message");
+    socket.send(text);
+    assert.equal((await message)[0].toString(), text);
+  };
+  const settings = { AUTH_WS_CLOSE_ON_EXPIRY: "yes" };
+
+  test("is the end of its WebSocket: 4401", async () => {
+    await withGateway("native", { keys: [KEYS.ES256], settings }, async (gateway) => {
+      await opened(gateway, async ({ socket, theirs, exp }) => {
+        await echoes(socket, "hello");
+        const [gone, ended] = [once(theirs, "close"), once(socket, "close")];
+        const [code, reason] = await ended;
+        assert.deepEqual([code, reason.toString()], [4401, "Token expired"]);
+        assert.ok(Date.now() >= exp, "not before its time");
+        await gone;
+      });
+    });
+  });
+
+  test("waits for the end of a frame of the upstream's", async () => {
+    await withGateway("native", { keys: [KEYS.ES256], settings }, async (gateway) => {
+      await opened(gateway, async ({ socket, theirs, exp }) => {
+        const ended = once(socket, "close");
+        const message = once(socket, "message");
+        let isOver = false;
+        socket.once("close", () => (isOver = true));
+        theirs._socket.write(Buffer.from([0x82, 10, 0, 1, 2, 3, 4]));
+        await inTime(exp);
+        assert.ok(!isOver, "a frame is not cut");
+        // And one that begins after it does not come any more.
+        theirs._socket.write(Buffer.from([5, 6, 7, 8, 9, 0x81, 2, 0x6e, 0x6f]));
+        const heard = [];
+        socket.on("message", (data) => heard.push([...data]));
+        assert.deepEqual([...(await message)[0]], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert.equal((await ended)[0], 4401);
+        assert.deepEqual(heard, [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]);
+      });
+    });
+  });
+
+  test("lets nothing of the client's pass any more", async () => {
+    await withGateway("native", { keys: [KEYS.ES256], settings }, async (gateway) => {
+      await opened(gateway, async ({ socket, theirs, exp }) => {
+        // The last frame never ends, so that the connection stays for its patience.
+        theirs._socket.write(Buffer.from([0x82, 10, 0]));
+        const heard = [];
+        theirs.on("message", (data) => heard.push(data.toString()));
+        await inTime(exp);
+        const gone = once(theirs, "close");
+        socket.send("too late");
+        await gone;
+        assert.deepEqual(heard, []);
+      });
+    });
+  });
+
+  test("is no end by default, nor for a token without one", async () => {
+    await withGateway("native", { keys: [KEYS.ES256] }, async (gateway) => {
+      await opened(gateway, async ({ socket, exp }) => {
+        await inTime(exp);
+        await echoes(socket, "still here");
+      });
+    });
+    await withGateway("native", { keys: [KEYS.ES256], settings }, async (gateway) => {
+      const socket = new WebSocket(`${gateway.host.url.replace("http", "ws")}/ws`, { headers: header });
+      await once(socket, "open");
+      await inTime(Date.now());
+      await echoes(socket, "still here");
+      socket.terminate();
+    });
+  });
+});
