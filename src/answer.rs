@@ -2,7 +2,7 @@
 
 use alloc::{
     borrow::{Cow, ToOwned},
-    string::String,
+    string::{String, ToString},
     vec::Vec,
 };
 
@@ -25,8 +25,8 @@ pub struct Answer {
     /// The JSON body. Not sent in answer to `HEAD`.
     pub body: Cow<'static, str>,
     extra: Option<(&'static str, &'static str)>,
-    /// What CORS asks for.
-    sharing: Vec<(&'static str, String)>,
+    /// What is said in words of the moment.
+    more: Vec<(&'static str, String)>,
     /// Whom a proxy is told that it serves.
     identity: Option<Identity>,
 }
@@ -36,7 +36,7 @@ pub const MISCONFIGURED: Answer = Answer::new(500, r#"{"detail":"Authentication 
 
 impl Answer {
     const fn new(status: u16, body: &'static str) -> Self {
-        Self { status, body: Cow::Borrowed(body), extra: None, sharing: Vec::new(), identity: None }
+        Self { status, body: Cow::Borrowed(body), extra: None, more: Vec::new(), identity: None }
     }
 
     /// What the gateway itself says to a verdict.
@@ -60,7 +60,7 @@ impl Answer {
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let content_type = (!self.body.is_empty()).then_some(("content-type", "application/json"));
         let own = content_type.into_iter().chain([("cache-control", "no-store")]).chain(self.extra);
-        let own = own.chain(self.sharing.iter().map(|(name, value)| (*name, &**value)));
+        let own = own.chain(self.more.iter().map(|(name, value)| (*name, &**value)));
         own.chain(identity_headers(self.identity.as_ref()))
     }
 
@@ -73,15 +73,13 @@ impl Answer {
     #[must_use]
     pub fn shared(mut self, sharing: Option<&Sharing>) -> Self {
         let Some(sharing) = sharing else { return self };
-        self.sharing.push(("vary", "Origin".to_owned()));
+        self.more.push(("vary", "Origin".to_owned()));
         if let Some(origin) = &sharing.allow_origin {
-            self.sharing.push(("access-control-allow-origin", origin.clone()));
+            self.more.push(("access-control-allow-origin", origin.clone()));
             if self.status >= 400 {
-                let exposed = match self.extra {
-                    Some(("retry-after", _)) => "WWW-Authenticate, Retry-After",
-                    _ => "WWW-Authenticate",
-                };
-                self.sharing.push(("access-control-expose-headers", exposed.to_owned()));
+                let says_when = self.headers().any(|(name, _)| name == "retry-after");
+                let exposed = if says_when { "WWW-Authenticate, Retry-After" } else { "WWW-Authenticate" };
+                self.more.push(("access-control-expose-headers", exposed.to_owned()));
             }
         }
         self
@@ -91,15 +89,15 @@ impl Answer {
     fn preflight(facts: &Facts<'_>) -> Self {
         let mut answer = Self::new(204, "");
         if let Some((method, headers)) = cors::requested(facts) {
-            answer.sharing.push(("access-control-allow-methods", method.to_owned()));
-            answer.sharing.extend(headers.map(|headers| ("access-control-allow-headers", headers.to_owned())));
-            answer.sharing.push(("access-control-max-age", "600".to_owned()));
+            answer.more.push(("access-control-allow-methods", method.to_owned()));
+            answer.more.extend(headers.map(|headers| ("access-control-allow-headers", headers.to_owned())));
+            answer.more.push(("access-control-max-age", "600".to_owned()));
         }
         answer
     }
 
     /// The same refusal to a proxy, which takes any other status for a fault of the gateway.
-    pub(crate) const fn for_proxy(mut self) -> Self {
+    pub(crate) fn for_proxy(mut self) -> Self {
         self.status = match self.status {
             401 | 403 | 503 => return self,
             500.. => 503,
@@ -107,6 +105,7 @@ impl Answer {
         };
         // What it says there is about a status that it no longer has.
         self.extra = None;
+        self.more.clear();
         self
     }
 
@@ -121,11 +120,16 @@ impl Answer {
     }
 
     /// What the client is told of a refusal: no more than it can act on.
-    pub const fn refusal(reason: Reason) -> Self {
+    pub fn refusal(reason: Reason) -> Self {
         const CHALLENGE: &str = "www-authenticate";
         match reason {
             Reason::MalformedRequest | Reason::NoSubject => Self::new(400, r#"{"detail":"Malformed request"}"#),
             Reason::ForbiddenOrigin => Self::new(403, r#"{"detail":"Origin not allowed"}"#),
+            Reason::TooManyFailures(seconds) => {
+                let mut answer = Self::new(429, r#"{"detail":"Too many failed authentication attempts"}"#);
+                answer.more.push(("retry-after", seconds.to_string()));
+                answer
+            }
             Reason::ForbiddenMethod => {
                 Self::new(405, r#"{"detail":"Method Not Allowed"}"#).with("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
             }

@@ -96,6 +96,8 @@ pub struct Facts<'a> {
     /// What they say of another request: see [`subject`](Self::subject).
     description: Description<'a>,
     pub(crate) asker: Asker,
+    /// For how many seconds nobody is asked on behalf of this client.
+    pub(crate) wait: Option<u32>,
 }
 
 /// On whose behalf a request is judged.
@@ -139,6 +141,7 @@ impl<'a> Facts<'a> {
             connection: Vec::new(),
             description: Description::NONE,
             asker: Asker::Client,
+            wait: None,
         }
     }
 
@@ -175,6 +178,13 @@ impl<'a> Facts<'a> {
     /// Says that a body follows, where the framing of the request tells it and not a header.
     pub const fn body_follows(&mut self) -> &mut Self {
         self.has_body = true;
+        self
+    }
+
+    /// Says that the client has failed too often of late to prove who it is, and has to wait for so many seconds: what it
+    /// brings is still judged, but nobody else is asked about it. See [`Failures`](crate::Failures).
+    pub const fn must_wait(&mut self, seconds: u32) -> &mut Self {
+        self.wait = Some(seconds);
         self
     }
 

@@ -1,6 +1,7 @@
 //! Which request needs what.
 
 use alloc::{string::String, vec::Vec};
+use core::net::IpAddr;
 
 use crate::{
     cors::{self, Origins, Sharing},
@@ -9,7 +10,7 @@ use crate::{
     jwt::Expected,
     keys::Jwks,
     path::{self, Areas},
-    proxies::TrustedProxies,
+    proxies::{self, TrustedProxies},
     time::UnixTime,
     token::{Digest, Secret},
     verdict::{Destination, Identity, Pass, Reason, Verdict},
@@ -64,6 +65,7 @@ pub struct Policy {
     pub(crate) forwards_authorization: bool,
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) websocket_tokens: TokenSources,
+    pub(crate) failure_limit: Option<u32>,
     /// Whether a WebSocket ends with the token that opened it.
     pub(crate) closes_expired: bool,
     /// Nothing if CORS is the upstream's affair.
@@ -181,6 +183,18 @@ impl Policy {
     /// The address of the client of a request: of whoever connected or, behind trusted proxies, of whom they say.
     pub fn client<'a>(&self, facts: &Facts<'a>) -> Option<&'a str> {
         self.trusted_proxies.client(facts)
+    }
+
+    /// The address by which failures of the client count, if it is known: what a proxy describes comes from that of the proxy,
+    /// unless the proxy is trusted and says more.
+    pub fn accountable(&self, facts: &Facts<'_>) -> Option<IpAddr> {
+        let is_known = facts.asker == Asker::Client || self.trusted_proxies.sent(facts);
+        self.client(facts).filter(|_| is_known).and_then(proxies::parsed)
+    }
+
+    /// How many times a minute a client may fail to prove who it is; nothing for no limit.
+    pub const fn failure_limit(&self) -> Option<u32> {
+        self.failure_limit
     }
 
     /// What every answer to a request says of who may read it, if that is the gateway's affair.

@@ -52,7 +52,7 @@ impl TrustedProxies {
 }
 
 /// An address as proxies write it, perhaps with a port.
-fn parsed(address: &str) -> Option<IpAddr> {
+pub(crate) fn parsed(address: &str) -> Option<IpAddr> {
     let bare = match address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((bare, _)) => bare,
         None => match address.split_once(':') {

@@ -135,6 +135,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                 serves_terminal: self.boolean("NODETOOL_ENABLE_TERMINAL_WS", false) && environment != Environment::Production,
                 trusted_proxies: self.trusted_proxies(&mut warnings),
                 websocket_tokens: self.websocket_tokens(),
+                failure_limit: self.failure_limit(host),
                 closes_expired: self.closes_expired(host),
                 origins: self.origins(),
                 forwards_authorization: self.choice("AUTH_FORWARD_AUTHORIZATION", true, &[("keep", true), ("strip", false)]),
@@ -254,6 +255,15 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
             self.wrong(NAME, "names nothing; unset it, or name some of header, protocol, query");
         }
         sources
+    }
+
+    fn failure_limit(&mut self, host: Host) -> Option<u32> {
+        const NAME: &str = "AUTH_FAILURE_LIMIT";
+        let limit = u32::try_from(self.number(NAME, 0, 1_000_000)).ok().filter(|limit| *limit > 0);
+        if limit.is_some() && host != Host::Native {
+            self.wrong(NAME, "only the native host counts by itself; unset it, and at the edge bind AUTH_RATE_LIMITER");
+        }
+        limit
     }
 
     fn closes_expired(&mut self, host: Host) -> bool {

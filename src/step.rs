@@ -160,18 +160,29 @@ fn user_token<'a>(matter: Matter<'a>, keys: &KnownKeys, token: &'a [u8], now: Un
             Some(secret) if jwt.is_signed_with(secret.reveal().as_bytes()) => Step::Decided(matter.admit(supabase, claims, now)),
             Some(_) => Step::Decided(matter.refuse(Reason::BadSignature)),
             None if supabase.pinned.is_some() => Step::Decided(matter.refuse(Reason::UnknownKey)),
-            None => Step::NeedUser(NeedUser { matter, claims, token }),
+            None => ask_about(matter, claims, token),
         };
     }
     let asked = Asked { jwt, claims, token, keys: keys.clone() };
     match asked.keys.look_up(asked.jwt.algorithm, asked.jwt.key_id.as_deref(), now, true) {
         Lookup::Ask { has_stand_in } => {
             let for_missing = asked.keys.is_fresh(now);
+            if let (true, Some(seconds)) = (for_missing, matter.facts.wait) {
+                return Step::Decided(matter.refuse(Reason::TooManyFailures(seconds)));
+            }
             // Keys that come in this very millisecond are new.
             let newer_than = if for_missing { Some(now.before(1)) } else { asked.keys.fetched_at() };
             Step::NeedKeys(NeedKeys { matter, asked, for_missing, wanted: WantedKeys { newer_than, has_stand_in } })
         }
         found => with_keys(matter, asked, found, false),
+    }
+}
+
+/// The project is asked about a token, but not for somebody who has failed too often.
+fn ask_about<'a>(matter: Matter<'a>, claims: Claims, token: &'a [u8]) -> Step<'a> {
+    match matter.facts.wait {
+        Some(seconds) => Step::Decided(matter.refuse(Reason::TooManyFailures(seconds))),
+        None => Step::NeedUser(NeedUser { matter, claims, token }),
     }
 }
 
@@ -193,7 +204,7 @@ fn with_keys<'a>(mut matter: Matter<'a>, asked: Asked<'a>, found: Lookup, has_re
         }
         // As `supabase-js` does: the key may be newer than what the key server's own cache gives out. But only whose
         // keys were refetched just now is asked about: not every stranger can make the gateway ask.
-        Lookup::Unknown if has_refetched => Step::NeedUser(NeedUser { matter, claims: asked.claims, token: asked.token }),
+        Lookup::Unknown if has_refetched => ask_about(matter, asked.claims, asked.token),
         Lookup::Unknown => Step::Decided(matter.refuse(Reason::UnknownKey)),
         Lookup::Ask { .. } | Lookup::Unavailable => Step::Decided(matter.refuse(Reason::KeysUnavailable)),
     }

@@ -89,6 +89,8 @@ pub enum Reason {
     NoSubject,
     /// A page of an origin that is not in `CORS_ORIGINS`, and asks for a preflight or a WebSocket.
     ForbiddenOrigin,
+    /// A client that has failed too often of late to prove who it is; for how many seconds it has to wait.
+    TooManyFailures(u32),
     /// `CONNECT`, `TRACE` or `TRACK`, which are not for gateways.
     ForbiddenMethod,
     /// A request without a credential where one is needed.
@@ -142,12 +144,32 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether a credential was brought that is not the right one, by chance or by trial. A token that ended is none of these:
+    /// whoever sleeps over its end is no attacker.
+    pub const fn is_failed_credential(self) -> bool {
+        matches!(
+            self,
+            Self::MalformedCredential
+                | Self::InvalidToken
+                | Self::ExpiredStaticToken
+                | Self::MalformedToken
+                | Self::ForbiddenTokenHeader
+                | Self::UnsupportedAlgorithm
+                | Self::UnacceptableClaims
+                | Self::BadSignature
+                | Self::UnknownKey
+                | Self::UserRefused
+                | Self::InvalidAdminToken
+        )
+    }
+
     /// A stable code for logs and metrics.
     pub const fn code(self) -> &'static str {
         match self {
             Self::MalformedRequest => "malformed_request",
             Self::NoSubject => "no_subject",
             Self::ForbiddenOrigin => "forbidden_origin",
+            Self::TooManyFailures(_) => "too_many_failures",
             Self::ForbiddenMethod => "forbidden_method",
             Self::NoCredential => "no_credential",
             Self::MalformedCredential => "malformed_credential",

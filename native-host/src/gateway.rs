@@ -1,12 +1,12 @@
 //! One request: read, judged by the core, answered or forwarded. The twin of the Worker's `mod.rs`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http_body::Body;
 use hyper::{Request, Response, body::Incoming};
 use nodetool_edge_auth::{
-    Action, Answer, Effects, Gate, KeysAnswer, Outcome, Policy, ProxySettings, Reason, Secret, SignatureCheck, Step, Tokens,
-    Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
+    Action, Answer, Effects, Failures, Gate, KeysAnswer, Outcome, Policy, ProxySettings, Reason, Secret, SignatureCheck, Step,
+    Tokens, Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
 };
 
 use crate::{
@@ -22,6 +22,8 @@ use tokio::sync::watch;
 pub(crate) struct Gateway {
     known: Arc<Mutex<Known>>,
     policy: Arc<Policy>,
+    /// Of all threads, where they are counted.
+    failures: Option<Arc<Mutex<Failures>>>,
     proxy: ProxySettings,
     upstream: Option<Fetch>,
     host: Host,
@@ -59,12 +61,20 @@ impl Gateway {
         project: Option<Arc<Project>>,
     ) -> Self {
         let gate = Gate::with_tokens(policy, Arc::clone(&in_force.borrow()));
-        Self::with(Arc::clone(gate.policy()), Arc::new(Mutex::new(Known { gate, in_force })), proxy, Host { project })
+        let policy = Arc::clone(gate.policy());
+        let failures = policy.failure_limit().map(|limit| Arc::new(Mutex::new(Failures::new(limit))));
+        Self::with(policy, Arc::new(Mutex::new(Known { gate, in_force })), failures, proxy, Host { project })
     }
 
-    fn with(policy: Arc<Policy>, known: Arc<Mutex<Known>>, proxy: ProxySettings, host: Host) -> Self {
+    fn with(
+        policy: Arc<Policy>,
+        known: Arc<Mutex<Known>>,
+        failures: Option<Arc<Mutex<Failures>>>,
+        proxy: ProxySettings,
+        host: Host,
+    ) -> Self {
         let upstream = proxy.upstream.as_ref().map(|upstream| Fetch::new(upstream, &proxy));
-        Self { known, policy, proxy, upstream, host }
+        Self { known, policy, failures, proxy, upstream, host }
     }
 
     /// The same gateway for another thread, with connections of its own. Where there is something to learn, keys and
@@ -74,7 +84,7 @@ impl Gateway {
             Some(_) => Arc::clone(&self.known),
             None => Arc::new(Mutex::new(self.known().clone())),
         };
-        Self::with(Arc::clone(&self.policy), known, self.proxy.clone(), self.host.clone())
+        Self::with(Arc::clone(&self.policy), known, self.failures.clone(), self.proxy.clone(), self.host.clone())
     }
 
     /// What goes on beside the requests, if anything does.
@@ -86,11 +96,17 @@ impl Gateway {
     pub(crate) async fn handle(&self, request: Request<Incoming>, peer: &str) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
         let plan = {
-            let Some(facts) = request::facts(&parts, !body.is_end_stream(), peer) else {
+            let Some(mut facts) = request::facts(&parts, !body.is_end_stream(), peer) else {
                 return respond::answer(Answer::refusal(Reason::MalformedRequest));
             };
+            let accountable = self.failures.as_ref().and_then(|failures| Some((failures, self.policy.accountable(&facts)?)));
+            if let Some((failures, client)) = accountable
+                && let Some(seconds) = locked(failures).wait(client, clock::now())
+            {
+                facts.must_wait(seconds);
+            }
             let step = begin(self.known().gate(), &facts, clock::now());
-            let Outcome { verdict, learned, used_stale_keys, .. } = match step {
+            let Outcome { mut verdict, learned, used_stale_keys, .. } = match step {
                 Step::Decided(outcome) => outcome,
                 step => drive(step, &self.host).await,
             };
@@ -99,6 +115,12 @@ impl Gateway {
             }
             if used_stale_keys {
                 tracing::warn!("a token was checked with keys past their age, because newer ones cannot be had");
+            }
+            if let (Verdict::Refuse(reason), Some((failures, client))) = (&verdict, accountable)
+                && reason.is_failed_credential()
+                && let Some(seconds) = locked(failures).count(client, clock::now())
+            {
+                verdict = Verdict::Refuse(Reason::TooManyFailures(seconds));
             }
             match &verdict {
                 // A health check asks so, again and again, and is content with the refusal.
@@ -121,9 +143,13 @@ impl Gateway {
         }
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        locked(&self.known)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Effects for Host {

@@ -78,6 +78,11 @@ pub const SETTINGS: &[Setting] = &[
         "BOOL",
         "Whether a WebSocket is closed, with 4401, when the JWT that opened it ends [default: no]",
     ),
+    native(
+        "AUTH_FAILURE_LIMIT",
+        "COUNT",
+        "Wrong credentials a minute from one address; beyond it they get 429, 0 = no limit [default: 0]",
+    ),
     setting(
         "CORS_ORIGINS",
         "ORIGIN,...",

@@ -3,6 +3,7 @@
 //! Its twin is the native host, `native-host/src`. What JavaScript embedders share with it is in `src/web`.
 
 mod fetch;
+mod limiter;
 mod shelf;
 mod store;
 
@@ -17,12 +18,14 @@ use crate::{
     facts::Asker,
     web::{self, crypto, project::Project, promise::value_or_promise, request::Snapshot, respond},
 };
+use limiter::Limiter;
 use shelf::EdgeShelf;
 
 /// What an isolate keeps between requests: settled data only, never anything pending.
 struct Loaded {
     gate: RefCell<Gate>,
     policy: Arc<Policy>,
+    limiter: Limiter,
     proxy: ProxySettings,
     project: Option<Rc<Project>>,
     logs_refusals: bool,
@@ -43,7 +46,7 @@ pub fn judge(incoming: web_sys::Request, env: Env, context: worker_sys::Context)
 
 async fn handle(incoming: &web_sys::Request, env: Env, context: worker_sys::Context) -> JsValue {
     let snapshot = Snapshot::of(incoming);
-    let Some(facts) = snapshot.facts() else {
+    let Some(mut facts) = snapshot.facts() else {
         return respond::answer(&Answer::refusal(Reason::MalformedRequest), "").into();
     };
     let Ok(loaded) = load(&env) else {
@@ -51,6 +54,7 @@ async fn handle(incoming: &web_sys::Request, env: Env, context: worker_sys::Cont
         return respond::answer(&answer, facts.method()).into();
     };
 
+    loaded.limiter.remind(&loaded.policy, &mut facts);
     let host = EdgeHost { loaded: &loaded, incoming, shelf: Rc::new(EdgeShelf { env, context }) };
     let step = begin(&mut loaded.gate.borrow_mut(), &facts, web::now());
     let Outcome { verdict, learned, store_error, used_stale_keys } = drive(step, &host).await;
@@ -63,6 +67,7 @@ async fn handle(incoming: &web_sys::Request, env: Env, context: worker_sys::Cont
     if used_stale_keys {
         console_warn!("A token was checked with keys past their age, because newer ones cannot be had");
     }
+    let verdict = loaded.limiter.count(&host.shelf.env, &loaded.policy, &facts, verdict).await;
     if let Verdict::Refuse(reason) = &verdict {
         log_refusal(&loaded, *reason, facts.method(), facts.path());
     }
@@ -97,6 +102,7 @@ impl Loaded {
         };
         Self {
             policy: Arc::clone(gate.policy()),
+            limiter: Limiter::new(),
             gate: RefCell::new(gate),
             proxy: settings.proxy,
             project: settings.project.map(Project::new),
