@@ -38,6 +38,8 @@ export interface Identity {
 export interface Decision extends Identity {
   /** The headers for the upstream: the client's, without what it must not say, and with its identity. */
   headers: Headers;
+  /** The upstream's response as the client gets it: with `CORS_ORIGINS` the gateway says who may read it. */
+  finish(response: Response): Response;
 }
 "#;
 
@@ -46,7 +48,7 @@ extern "C" {
     fn identity(allowed: bool, known: &str, response: Option<web_sys::Response>) -> JsValue;
 
     #[wasm_bindgen(js_name = withHeaders)]
-    fn with_headers(identity: JsValue, request: &web_sys::Request, dropped: &str, set: &str) -> JsValue;
+    fn with_headers(identity: JsValue, request: &web_sys::Request, dropped: &str, set: &str, finish: &str) -> JsValue;
 }
 
 /// Decides who may pass, by the settings that it was made with.
@@ -99,13 +101,14 @@ impl Inner {
         let Some(facts) = snapshot.facts() else {
             let answer = Answer::refusal(Reason::MalformedRequest);
             let refusal = identity(false, "", Some(respond::answer(&answer, "")));
-            return with_headers(refusal, request, "", "");
+            return with_headers(refusal, request, "", "", "");
         };
         let verdict = self.judge(&facts).await;
         match Action::of(&verdict, &self.policy, &facts, web::now()) {
-            Action::Respond(answer) => with_headers(told(&verdict, Some(&answer), facts.method()), request, "", ""),
+            Action::Respond(answer) => with_headers(told(&verdict, Some(&answer), facts.method()), request, "", "", ""),
             Action::Forward(plan) => {
-                with_headers(told(&verdict, None, ""), request, &web::dropped(&snapshot, &facts, &plan), &web::set(&plan))
+                let (dropped, finish) = (web::dropped(&snapshot, &facts, &plan), web::finish(&plan.finish()));
+                with_headers(told(&verdict, None, ""), request, &dropped, &web::set(&plan), &finish)
             }
         }
     }

@@ -87,11 +87,12 @@ export function identity(allowed, known, response) {
  * @param {Request} request
  * @param {string} dropped names, a line each
  * @param {string} set names and values, a line each
+ * @param {string} finish as for `finished`
  */
-export function withHeaders(identity, request, dropped, set) {
+export function withHeaders(identity, request, dropped, set, finish) {
   const headers = new Headers(identity.allowed ? request.headers : undefined);
   applyHeaders(headers, dropped, set);
-  return { ...identity, headers };
+  return { ...identity, headers, finish: (response) => finished(response, finish) };
 }
 
 /**

@@ -27,7 +27,7 @@ describe("nginx with TLS", { skip: whyNoNginx() || noOpenssl() }, () => {
     assert.equal(made.status, 0, made.stderr);
     ca = readFileSync(certificate);
     upstream = await startUpstream();
-    host = await startNative({ settings: { ...STATIC, UPSTREAM_URL: upstream.url } });
+    host = await startNative({ settings: { ...STATIC, UPSTREAM_URL: upstream.url, AUTH_TRUSTED_PROXIES: "127.0.0.1" } });
     port = await deadPort();
     const up = new Promise((resolve, reject) => {
       stopped = runNginx(configured(host.port, port), port, () => new Promise((end) => ((stop = end), resolve())));
@@ -71,6 +71,8 @@ describe("nginx with TLS", { skip: whyNoNginx() || noOpenssl() }, () => {
     const identity = received.headers.filter(([name]) => /^x[-_](user|auth)/.test(name)).sort();
     assert.deepEqual(identity, [["x-auth-token-type", "static"], ["x-user-id", "1"]]);
     assert.ok(!JSON.stringify(received.headers).match(/root|6\.6\.6\.6/), JSON.stringify(received.headers));
+    const forwarded = Object.fromEntries(received.headers.filter(([name]) => name.startsWith("x-forwarded-")));
+    assert.deepEqual(forwarded, { "x-forwarded-for": "127.0.0.1, 127.0.0.1", "x-forwarded-proto": "https", "x-forwarded-host": "localhost" });
   });
 
   test("without one it is refused in the gateway's own words", async () => {

@@ -57,3 +57,22 @@ test("tokens are made and masked", () => {
   assert.equal(maskToken("abcdefgh-0123456789-wxyz"), "abcdefgh...wxyz");
   assert.equal(maskToken("short"), "***");
 });
+
+test("with CORS_ORIGINS the gate answers preflights, and says who may read the response of the upstream", async () => {
+  const page = "https://app.example";
+  const gate = new Gate({ ...SETTINGS, CORS_ORIGINS: page });
+  const ask = (origin, method = "GET", headers = {}) =>
+    gate.check(new Request("http://gateway.test/v1", { method, headers: { Authorization: `Bearer ${TOKEN}`, Origin: origin, ...headers } }));
+  const preflight = await ask(page, "OPTIONS", { "Access-Control-Request-Method": "PUT" });
+  assert.deepEqual([preflight.response.status, preflight.response.headers.get("access-control-allow-methods")], [204, "PUT"]);
+  for (const [origin, allowed] of [[page, page], ["https://evil.example", null]]) {
+    const decision = await ask(origin);
+    const upstream = new Response("body", { status: 201, headers: { "Access-Control-Allow-Origin": "*", Vary: "Accept" } });
+    const response = decision.finish(upstream);
+    const { status, headers } = response;
+    assert.deepEqual([status, headers.get("access-control-allow-origin"), headers.get("vary"), await response.text()], [201, allowed, "Accept, Origin", "body"]);
+  }
+  const untouched = new Response("body");
+  const decision = await new Gate(SETTINGS).check(new Request("http://gateway.test/v1", { headers: { Authorization: `Bearer ${TOKEN}` } }));
+  assert.equal(decision.finish(untouched), untouched);
+});
