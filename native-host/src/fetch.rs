@@ -185,6 +185,7 @@ fn answer(
         return Some(Response::from_parts(parts, ResponseBody::own(Bytes::new())));
     }
     drop_hop_by_hop(&mut parts.headers);
+    say_length_once(parts.status, &mut parts.headers);
     share(&mut parts.headers, &plan.finish);
     Some(Response::from_parts(parts, ResponseBody::upstream(body, lease)))
 }
@@ -278,6 +279,23 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     }
     for name in [header::CONNECTION, header::UPGRADE, header::TE, header::PROXY_AUTHENTICATE, KEEP_ALIVE, PROXY_CONNECTION] {
         headers.remove(name);
+    }
+}
+
+/// An upstream may say the same length several times, or with zeros before it. To pass that on would leave it to the next
+/// reader what it takes it for (RFC 9110, section 8.6).
+fn say_length_once(status: StatusCode, headers: &mut HeaderMap) {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    let Some(length) = lengths.next() else { return };
+    let is_plain = length.iter().all(u8::is_ascii_digit) && !matches!(length, [] | [b'0', _, ..]);
+    if is_plain && lengths.next().is_none() && status != StatusCode::NO_CONTENT {
+        return;
+    }
+    let first = length.split(|byte| *byte == b',').next().and_then(|first| str::from_utf8(first.trim_ascii()).ok());
+    let digits = first.filter(|first| first.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.and_then(|digits| digits.parse::<u64>().ok()).filter(|_| status != StatusCode::NO_CONTENT) {
+        Some(length) => _ = headers.insert(header::CONTENT_LENGTH, length.into()),
+        None => _ = headers.remove(header::CONTENT_LENGTH),
     }
 }
 
