@@ -132,7 +132,7 @@ describe("native: requests", () => {
     const streams = Array.from({ length: CASES }, (_, number) => stream(dice, number));
     const statuses = {};
     await inParallel(streams, AT_ONCE, async (bytes, number) => {
-      const { answers } = await exchange(host.port, bytes, { count: Number.POSITIVE_INFINITY, end: true, timeout: 30_000 }).catch((error) => {
+      const { answers } = await exchange(host.port, bytes, { count: Number.POSITIVE_INFINITY, end: true, spoiled: true, timeout: 30_000 }).catch((error) => {
         throw new Error(`case ${number}: ${error.message}\n${JSON.stringify(bytes.toString("latin1"))}`);
       });
       for (const { status } of answers) statuses[status] = (statuses[status] ?? 0) + 1;
