@@ -5,7 +5,7 @@ import { STATIC } from "../tokens.mjs";
 const server = (name, http) => {
   const file = write(
     `${name}.conf`,
-    `worker_processes 1; daemon off; pid ${name}.pid; error_log stderr crit; worker_rlimit_nofile 20000; events { worker_connections 10000; }
+    `worker_processes 1; daemon off; pid ${name}.pid; error_log stderr crit; worker_rlimit_nofile 20000; events { worker_connections 4096; }
      http { access_log off; keepalive_requests 100000000; keepalive_timeout 600s; large_client_header_buffers 4 32k; ${http} }`,
   );
   return { command: ["nginx", "-p", file.replace(/[^/]+$/, ""), "-c", file, "-e", "stderr"] };
