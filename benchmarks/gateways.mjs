@@ -19,6 +19,7 @@ const { values: options } = parseArgs({
     quick: { type: "boolean" },
     rounds: { type: "string" },
     seconds: { type: "string" },
+    patience: { type: "string" },
     only: { type: "string", multiple: true },
     output: { type: "string" },
     from: { type: "string" },
@@ -31,6 +32,7 @@ if (options.help) {
   --quick            one round of one second, to see that all works
   --rounds N         rounds [7], of which the median counts
   --seconds N        for each measurement [2]
+  --patience N       seconds, all told, to wait for others on this machine, or to measure again what they disturbed [0]
   --only SCENARIO    of ${SCENARIOS.map(({ id }) => id).join(", ")}, footprint; may be repeated
   --output FOLDER    for gateways.json, gateways.md and the plots [target/benchmarks; the committed ones are in benchmarks/results]
   --from FILE        measures nothing, and writes tables and plots from a gateways.json
@@ -40,6 +42,7 @@ if (options.help) {
 
 const rounds = Number(options.rounds ?? (options.quick ? 1 : 7));
 const seconds = Number(options.seconds ?? (options.quick ? 1 : 2));
+const patience = { seconds: Number(options.patience ?? 0) };
 const isWanted = (id) => !options.only || options.only.includes(id);
 const output = path.resolve(options.output ?? path.join(ROOT, "target/benchmarks"));
 // Only the result goes to standard output, for those who read it with a program.
@@ -55,7 +58,6 @@ async function measureAll() {
   run("cargo", ["build", "--locked", "--release", "--package", "nodetool-auth"], { stdio: ["ignore", 2, 2] });
   run("cargo", ["build", "--locked", "--release", "--package", "nodetool-edge-auth-benchmarks-bare"], { stdio: ["ignore", 2, 2] });
   const machine = describe();
-  if (machine.load > 0.5 && !options.quick) step(`Others are at work on this machine (load ${machine.load.toFixed(1)}): the numbers will be worse than they could be`);
   if (!machine.pinned) step("There is no taskset, or one core only: gateway and load are not kept apart");
   stayAside();
 
@@ -65,10 +67,10 @@ async function measureAll() {
     await startUpstream();
     const scenarios = SCENARIOS.filter(({ id }) => isWanted(id));
     const { rows, servers } = await prepare(scenarios, missing, { step });
-    for (const row of options.quick ? [] : rows) measure(row, 1);
+    for (const row of options.quick ? [] : rows) await measure(row, 1, { seconds: 0 });
     for (let round = 1; round <= rounds; round += 1) {
       step(`Round ${round} of ${rounds}`);
-      for (const row of rows) row.results.push(measure(row, seconds));
+      for (const row of rows) row.results.push(await measure(row, seconds, patience));
     }
     const busy = peaks(servers);
     for (const server of servers.values()) await stop(server.child);

@@ -2,7 +2,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
-import { availableParallelism, cpus, loadavg, release, tmpdir } from "node:os";
+import { availableParallelism, cpus, release, tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -103,5 +103,5 @@ export function memory(pids, { peak = false } = {}) {
 }
 
 export function describe() {
-  return { processor: cpus()[0].model, cores: cpus().length, kernel: release(), pinned: pins, load: loadavg()[0], date: new Date().toISOString().slice(0, 10) };
+  return { processor: cpus()[0].model, cores: cpus().length, kernel: release(), pinned: pins, date: new Date().toISOString().slice(0, 10) };
 }

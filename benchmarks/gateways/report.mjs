@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 
 import { plots } from "./plot.mjs";
+import { LIMIT } from "./quiet.mjs";
 import { noise, spread } from "./statistics.mjs";
 import { judgeTargets } from "./targets.mjs";
 
@@ -56,13 +57,20 @@ export function targetTable(results) {
   return lines.length === 0 ? "" : ["### Targets", "", "Ratios are medians of those of each round, with their range. What the range reaches over is within the noise.", "", "| | target | measured | |", "|---|---|---|---|", ...lines, ""].join("\n");
 }
 
+/** How much others were at work meanwhile. */
+function disturbance({ scenarios }) {
+  const all = scenarios.flatMap(({ rows }) => rows.flatMap(({ results }) => results.map(({ others }) => others)));
+  const disturbed = all.filter((others) => others >= LIMIT).length;
+  return disturbed === 0 ? "Nobody else was at work there meanwhile." : `In ${disturbed} of ${all.length} measurements others took more than ${LIMIT * 100} % of a core.`;
+}
+
 export function markdown(results) {
   const { machine, versions, rounds, seconds, skipped } = results;
   const said = Object.entries(versions).filter(([, version]) => version).map(([name, version]) => `${name} ${version}`);
   return [
     "# Gateways compared",
     "",
-    `Medians of ${rounds} interleaved rounds of ${seconds} s, ± half of their range. 64 connections unless said otherwise. ${machine.pinned ? "The gateway has one core, upstream and load generator the other" : "Nothing is pinned to a core"}: ${machine.processor}, ${machine.cores} cores of a machine with others, Linux ${machine.kernel}, ${machine.date}, load at the start ${machine.load.toFixed(2)}. ${said.join(", ")}.`,
+    `Medians of ${rounds} interleaved rounds of ${seconds} s, ± half of their range. 64 connections unless said otherwise. ${machine.pinned ? "The gateway has one core, upstream and load generator the other" : "Nothing is pinned to a core"}: ${machine.processor}, ${machine.cores} cores of a machine with others, Linux ${machine.kernel}, ${machine.date}. ${disturbance(results)} ${said.join(", ")}.`,
     "Only ratios within a table mean something. Where the gateway's core is not in full use, the load generator was the limit, and CPU tells more than requests/s.",
     ...(skipped.length > 0 ? ["", `Not installed, so not measured: ${skipped.map(({ name }) => name).join(", ")}.`] : []),
     "",

@@ -70,14 +70,12 @@ async def forward(request: Request, path: str):
     outgoing = client.build_request(request.method, request.url.path, params=request.query_params, headers=headers, content=body)
     answer = await client.send(outgoing, stream=True)
     kept = {name: value for name, value in answer.headers.items() if name not in HOP_BY_HOP}
-    return StreamingResponse(answer.aiter_raw(), answer.status_code, kept, background=None if answer.is_closed else Closing(answer))
+    return StreamingResponse(pass_on(answer), answer.status_code, kept)
 
 
-class Closing:
-    """Gives the connection back once the answer is over."""
-
-    def __init__(self, answer):
-        self.answer = answer
-
-    async def __call__(self):
-        await self.answer.aclose()
+async def pass_on(answer):
+    try:
+        async for chunk in answer.aiter_raw():
+            yield chunk
+    finally:
+        await answer.aclose()
