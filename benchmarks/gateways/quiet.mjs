@@ -27,12 +27,15 @@ export function watchOthers(pids) {
   return () => Math.max(0, (busyTicks() - busy - (own() - ours)) / TICKS_PER_SECOND / ((performance.now() - began) / 1000));
 }
 
-/** Waits, as long as it may, for a moment without others. */
+/** Waits, as many seconds as it may, for a moment without others. Returns how many it took. */
 export async function quietMoment(patience) {
-  for (const end = Date.now() + patience * 1000; ; ) {
+  const began = Date.now();
+  for (;;) {
+    const waited = (Date.now() - began) / 1000;
+    if (waited >= patience) return waited;
     const others = watchOthers([]);
-    await sleep(300);
-    if (others() < LIMIT || Date.now() > end) return;
+    await sleep(200);
+    if (others() < LIMIT) return waited;
     await sleep(1000);
   }
 }

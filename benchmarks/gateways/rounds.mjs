@@ -69,13 +69,12 @@ function tokenFile({ tokens, count }) {
 /** Again, as long as `patience.seconds` are left, if others took a part of the processors meanwhile. */
 export async function measure(row, seconds, patience) {
   for (;;) {
-    const from = Date.now();
-    await quietMoment(patience.seconds);
+    patience.seconds -= await quietMoment(patience.seconds);
     const others = watchOthers([...row.children, api].flatMap(family));
     const result = measureOnce(row, seconds);
     result.others = others();
     if (result.others < LIMIT || patience.seconds <= 0) return result;
-    patience.seconds -= (Date.now() - from) / 1000;
+    patience.seconds -= seconds;
   }
 }
 
