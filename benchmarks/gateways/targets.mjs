@@ -53,6 +53,8 @@ const bound = (least, most, show) => (least === undefined ? `≤ ${show(most)}` 
 
 function judge({ median, low, high }, least = -Infinity, most = Infinity) {
   const isMet = median >= least && median <= most;
+  // One round has no noise to tell from.
+  if (low === high) return `${isMet ? "met" : "**missed**"}, in one round only`;
   const isClear = isMet ? low >= least && high <= most : high < least || low > most;
   return `${isMet ? "met" : "**missed**"}${isClear ? "" : ", within noise"}`;
 }
