@@ -46,7 +46,7 @@ impl Answer {
             Verdict::Pass(pass) if facts.asker != Asker::Client => Self::verified(pass.identity.as_ref()),
             Verdict::Refuse(reason) => Self::refusal(*reason),
             Verdict::Pass(Pass { to: Destination::Preflight, .. }) => Self::preflight(facts),
-            Verdict::Pass(Pass { identity: Some(identity), to: Destination::Whoami }) => Self::whoami(identity),
+            Verdict::Pass(Pass { identity: Some(identity), to: Destination::Whoami, .. }) => Self::whoami(identity),
             Verdict::Pass(pass) => Self::built_in(pass.identity.as_ref(), facts, now),
         }
     }

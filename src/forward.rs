@@ -23,6 +23,7 @@ pub struct Forward<'a> {
     /// Those beside a token that was among them.
     other_subprotocols: Option<String>,
     sharing: Option<Sharing>,
+    request_id: Option<&'a str>,
 }
 
 /// What becomes of the upstream's answer on its way to the client.
@@ -55,6 +56,7 @@ impl<'a> Forward<'a> {
             rewritten_target,
             other_subprotocols,
             sharing: policy.sharing(facts),
+            request_id: facts.request_id,
         }
     }
 
@@ -86,6 +88,9 @@ impl<'a> Forward<'a> {
         if is_spelling_of(name, "authorization") {
             return self.keeps_authorization;
         }
+        if self.request_id.is_some() && is_spelling_of(name, "x-request-id") {
+            return false;
+        }
         let is_override = || self.identity.is_none() && METHOD_OVERRIDES.iter().any(|known| is_spelling_of(name, known));
         !(is_dropped(name) || is_override())
     }
@@ -99,6 +104,7 @@ impl<'a> Forward<'a> {
             ("x-forwarded-proto", Some(*proto)),
             ("x-forwarded-host", *host),
             (SUBPROTOCOLS, others),
+            ("x-request-id", self.request_id),
         ];
         identity_headers(self.identity).chain(set.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))))
     }

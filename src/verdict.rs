@@ -18,6 +18,8 @@ pub struct Pass {
     pub identity: Option<Identity>,
     /// Who serves it.
     pub to: Destination,
+    /// Whether it goes to `/admin` or below, by any reading of its path.
+    pub is_admin: bool,
 }
 
 /// Who serves a request that may pass.
@@ -138,6 +140,38 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason, in the order of their numbers (`reason as usize`): for tables of counters.
+    pub const ALL: [Self; 28] = [
+        Self::MalformedRequest,
+        Self::NoSubject,
+        Self::ForbiddenOrigin,
+        Self::ForbiddenMethod,
+        Self::NoCredential,
+        Self::MalformedCredential,
+        Self::InvalidToken,
+        Self::ExpiredStaticToken,
+        Self::NoTokenConfigured,
+        Self::StoreUnavailable,
+        Self::StoreMisconfigured,
+        Self::MalformedToken,
+        Self::ForbiddenTokenHeader,
+        Self::UnsupportedAlgorithm,
+        Self::UnacceptableClaims,
+        Self::ExpiredToken,
+        Self::BadSignature,
+        Self::UnknownKey,
+        Self::UserRefused,
+        Self::ApiKeyRefused,
+        Self::KeysUnavailable,
+        Self::UserUnavailable,
+        Self::NotAnAdmin,
+        Self::NoAdminToken,
+        Self::InvalidAdminToken,
+        Self::TerminalNotServed,
+        Self::NoSuchOwnPath,
+        Self::OwnPathMethod,
+    ];
+
     /// A stable code for logs and metrics.
     pub const fn code(self) -> &'static str {
         match self {
@@ -170,5 +204,19 @@ impl Reason {
             Self::NoSuchOwnPath => "no_such_own_path",
             Self::OwnPathMethod => "own_path_method",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+
+    #[test]
+    fn all_reasons_stand_in_the_order_of_their_numbers() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{}", reason.code());
+        }
+        // A new reason has the next number, and no place in the table yet.
+        assert_eq!(Reason::OwnPathMethod as usize + 1, Reason::ALL.len());
     }
 }
