@@ -54,7 +54,7 @@ impl fmt::Display for Escaped<'_> {
 #[cfg(test)]
 mod tests {
     use super::{Escaped, is_request_id};
-    use alloc::{string::ToString, vec};
+    use alloc::string::ToString;
 
     #[test]
     fn ids_of_all_usual_makers_are_taken_and_nothing_that_is_more_than_an_id() {
@@ -68,13 +68,13 @@ mod tests {
         ] {
             assert!(is_request_id(id.as_bytes()), "{id}");
         }
-        assert!(is_request_id(&vec![b'a'; 128]));
+        assert!(is_request_id(&[b'a'; 128]));
         for other in
             ["", " ", "a b", "a\tb", "a\nb", "a\"b", "a,b", "a;b", "a=b", "a/b", "%0a", "a\u{e4}", "<b>", "$(id)", "a\\n"]
         {
             assert!(!is_request_id(other.as_bytes()), "{other:?}");
         }
-        assert!(!is_request_id(&vec![b'a'; 129]) && !is_request_id(&[0xff]));
+        assert!(!is_request_id(&[b'a'; 129]) && !is_request_id(&[0xff]));
     }
 
     #[test]

@@ -51,12 +51,12 @@ pub(crate) fn error(message: &str) {
 }
 
 /// What somebody should hear of: a refusal, or who was let into `/admin`.
-pub(super) fn audit(outcome: &Outcome, facts: &Facts<'_>) {
+pub(super) fn audit(outcome: &Outcome, facts: &Facts<'_>, client: Option<&str>) {
     match &outcome.verdict {
-        Verdict::Refuse(reason) => tell("refused", Some(*reason), outcome.refused.as_ref(), facts),
+        Verdict::Refuse(reason) => tell("refused", Some(*reason), outcome.refused.as_ref(), facts, client),
         // A preflight does nothing there, and nobody sent it.
         Verdict::Pass(pass) if pass.is_admin && pass.identity.is_some() => {
-            tell("admitted to /admin", None, pass.identity.as_ref(), facts);
+            tell("admitted to /admin", None, pass.identity.as_ref(), facts, client);
         }
         Verdict::Pass(_) => {}
     }
@@ -68,7 +68,7 @@ pub(super) fn unreadable() {
     console_log(&text(&Line { level: "info", message: "refused", reason, ..Line::default() }));
 }
 
-fn tell(message: &str, reason: Option<Reason>, who: Option<&Identity>, facts: &Facts<'_>) {
+fn tell(message: &str, reason: Option<Reason>, who: Option<&Identity>, facts: &Facts<'_>, client: Option<&str>) {
     let escaped = |text: &str, limit| Escaped::new(text, limit).to_string();
     let line = Line {
         level: "info",
@@ -76,7 +76,7 @@ fn tell(message: &str, reason: Option<Reason>, who: Option<&Identity>, facts: &F
         reason: reason.map(Reason::code),
         method: Some(escaped(facts.method, MAX_METHOD)),
         path: Some(escaped(facts.path, MAX_PATH)),
-        peer: facts.peer,
+        peer: client,
         request_id: facts.request_id,
         token_type: who.map(|who| TokenType::as_str(who.token_type)),
         user_id: who.map(|who| escaped(&who.user_id, MAX_USER)),

@@ -174,7 +174,7 @@ fn tell(loaded: &Loaded, env: &Env, outcome: &Outcome, facts: &Facts<'_>) {
     if outcome.verdict == Verdict::Refuse(Reason::NoTokenConfigured) {
         log::error("No token is configured. Set one with: npx wrangler secret put WORKER_AUTH_TOKEN");
     } else if loaded.logs_audit {
-        log::audit(outcome, facts);
+        log::audit(outcome, facts, loaded.policy.client(facts));
     }
     if loaded.has_analytics {
         analytics::judged(env, &outcome.verdict, outcome.refused.as_ref(), facts.method());
