@@ -44,9 +44,10 @@ impl Answer {
         match verdict {
             Verdict::Refuse(reason) if facts.asker != Asker::Client => Self::refusal(*reason).for_proxy(),
             Verdict::Pass(pass) if facts.asker != Asker::Client => Self::verified(pass.identity.as_ref()),
+            Verdict::Refuse(Reason::TooManyFailures) => Self::too_many_failures(facts),
             Verdict::Refuse(reason) => Self::refusal(*reason),
             Verdict::Pass(Pass { to: Destination::Preflight, .. }) => Self::preflight(facts),
-            Verdict::Pass(Pass { identity: Some(identity), to: Destination::Whoami }) => Self::whoami(identity),
+            Verdict::Pass(Pass { identity: Some(identity), to: Destination::Whoami, .. }) => Self::whoami(identity),
             Verdict::Pass(pass) => Self::built_in(pass.identity.as_ref(), facts, now),
         }
     }
@@ -120,16 +121,12 @@ impl Answer {
     }
 
     /// What the client is told of a refusal: no more than it can act on.
-    pub fn refusal(reason: Reason) -> Self {
+    pub const fn refusal(reason: Reason) -> Self {
         const CHALLENGE: &str = "www-authenticate";
         match reason {
             Reason::MalformedRequest | Reason::NoSubject => Self::new(400, r#"{"detail":"Malformed request"}"#),
             Reason::ForbiddenOrigin => Self::new(403, r#"{"detail":"Origin not allowed"}"#),
-            Reason::TooManyFailures(seconds) => {
-                let mut answer = Self::new(429, r#"{"detail":"Too many failed authentication attempts"}"#);
-                answer.more.push(("retry-after", seconds.to_string()));
-                answer
-            }
+            Reason::TooManyFailures => Self::new(429, r#"{"detail":"Too many failed authentication attempts"}"#),
             Reason::ForbiddenMethod => {
                 Self::new(405, r#"{"detail":"Method Not Allowed"}"#).with("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
             }
@@ -170,6 +167,12 @@ impl Answer {
             Reason::TerminalNotServed | Reason::NoSuchOwnPath => Self::new(404, r#"{"detail":"Not Found"}"#),
             Reason::OwnPathMethod => Self::new(405, r#"{"detail":"Method Not Allowed"}"#).with("allow", "GET"),
         }
+    }
+
+    fn too_many_failures(facts: &Facts<'_>) -> Self {
+        let mut answer = Self::refusal(Reason::TooManyFailures);
+        answer.more.extend(facts.wait.map(|seconds| ("retry-after", seconds.to_string())));
+        answer
     }
 
     fn whoami(identity: &Identity) -> Self {

@@ -98,6 +98,8 @@ pub struct Facts<'a> {
     pub(crate) asker: Asker,
     /// For how many seconds nobody is asked on behalf of this client.
     pub(crate) wait: Option<u32>,
+    /// How this request is called in logs, where the host settled on a name.
+    pub(crate) request_id: Option<&'a str>,
 }
 
 /// On whose behalf a request is judged.
@@ -142,6 +144,7 @@ impl<'a> Facts<'a> {
             description: Description::NONE,
             asker: Asker::Client,
             wait: None,
+            request_id: None,
         }
     }
 
@@ -172,6 +175,12 @@ impl<'a> Facts<'a> {
     /// The address of the client, as the connection (never as a header that anyone can send) tells it.
     pub const fn peer(&mut self, address: &'a str) -> &mut Self {
         self.peer = Some(address);
+        self
+    }
+
+    /// How the host calls this request in its log. The upstream is told so in `x-request-id`, in place of what the client said.
+    pub const fn request_id(&mut self, id: &'a str) -> &mut Self {
+        self.request_id = Some(id);
         self
     }
 

@@ -26,6 +26,7 @@ pub struct Forward<'a> {
     sharing: Option<Sharing>,
     /// When the token ends, and when it is no longer taken either.
     expires: Option<[UnixTime; 2]>,
+    request_id: Option<&'a str>,
 }
 
 /// What becomes of the upstream's answer on its way to the client.
@@ -63,6 +64,7 @@ impl<'a> Forward<'a> {
             other_subprotocols,
             sharing: policy.sharing(facts),
             expires,
+            request_id: facts.request_id,
         }
     }
 
@@ -101,6 +103,9 @@ impl<'a> Forward<'a> {
         if is_spelling_of(name, "authorization") {
             return self.keeps_authorization;
         }
+        if self.request_id.is_some() && is_spelling_of(name, "x-request-id") {
+            return false;
+        }
         let is_override = || self.identity.is_none() && METHOD_OVERRIDES.iter().any(|known| is_spelling_of(name, known));
         !(is_dropped(name) || is_override())
     }
@@ -114,6 +119,7 @@ impl<'a> Forward<'a> {
             ("x-forwarded-proto", Some(*proto)),
             ("x-forwarded-host", *host),
             (SUBPROTOCOLS, others),
+            ("x-request-id", self.request_id),
         ];
         identity_headers(self.identity).chain(set.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))))
     }

@@ -65,6 +65,7 @@ mod gate;
 mod json;
 mod jwt;
 mod keys;
+mod observe;
 mod path;
 mod policy;
 mod proxies;
@@ -94,6 +95,7 @@ pub use failures::Failures;
 pub use forward::{Finish, Forward};
 pub use gate::{Gate, Learned};
 pub use keys::{Algorithm, FAILURE_COOLDOWN, Jwks, Key, MAX_JWKS, MISS_COOLDOWN, Material, Thumbprint, USABLE_FOR, lifetime};
+pub use observe::{Escaped, is_request_id};
 pub use path::Area;
 pub use policy::{Environment, Policy, Provider};
 pub use settings::{

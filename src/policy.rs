@@ -142,7 +142,7 @@ impl Policy {
             return Judgement::Settled(Verdict::Refuse(Reason::ForbiddenMethod));
         }
         if self.is_public(facts) {
-            return Judgement::Settled(Verdict::Pass(Pass { identity: None, to: Destination::Upstream }));
+            return Judgement::Settled(Verdict::Pass(Pass { identity: None, to: Destination::Upstream, is_admin: false }));
         }
         if let Some(origins) = &self.origins {
             // No preflight goes before a WebSocket, and no page is kept from reading what comes over it.
@@ -152,13 +152,16 @@ impl Policy {
             if facts.is_preflight() && facts.asker == Asker::Client {
                 let to = Destination::Preflight;
                 return Judgement::Settled(match cors::requested(facts) {
-                    Some(_) => Verdict::Pass(Pass { identity: None, to }),
+                    Some(_) => Verdict::Pass(Pass { identity: None, to, is_admin: false }),
                     None => Verdict::Refuse(Reason::MalformedRequest),
                 });
             }
         }
         if facts.is_preflight() {
-            return Judgement::Settled(self.place(facts, None));
+            return Judgement::Settled(match self.place(facts, None) {
+                Ok((to, is_admin)) => Verdict::Pass(Pass { identity: None, to, is_admin }),
+                Err(reason) => Verdict::Refuse(reason),
+            });
         }
         let is_open = match self.provider {
             Provider::None | Provider::Local => true,
@@ -166,7 +169,7 @@ impl Policy {
             Provider::Static | Provider::Supabase => false,
         };
         if is_open {
-            return Judgement::Settled(self.authorize(facts, Identity::OPEN));
+            return Judgement::Settled(self.authorize(facts, Identity::OPEN).0);
         }
         Judgement::HangsOn(match self.credential(facts) {
             Credential::Bearer(token) => Ok(token),
@@ -202,46 +205,49 @@ impl Policy {
         self.origins.as_ref().map(|origins| origins.sharing(facts))
     }
 
-    /// The second half: whether this caller may do this.
-    pub(crate) fn authorize(&self, facts: &Facts<'_>, identity: Identity) -> Verdict {
-        self.place(facts, Some(identity))
+    /// The second half: whether this caller may do this. Who may not is named beside the verdict, for the log.
+    pub(crate) fn authorize(&self, facts: &Facts<'_>, identity: Identity) -> (Verdict, Option<Identity>) {
+        match self.place(facts, Some(&identity)) {
+            Ok((to, is_admin)) => (Verdict::Pass(Pass { identity: Some(identity), to, is_admin }), None),
+            Err(reason) => (Verdict::Refuse(reason), Some(identity)),
+        }
     }
 
     pub(crate) fn is_public(&self, facts: &Facts<'_>) -> bool {
         matches!(facts.method, "GET" | "HEAD") && facts.is_bare() && self.public_paths().any(|public| public == facts.path)
     }
 
-    /// What the place that the path names asks for, by any of its readings.
-    fn place(&self, facts: &Facts<'_>, identity: Option<Identity>) -> Verdict {
+    /// What the place that the path names asks for, by any of its readings: who serves it, and whether it is for admins.
+    fn place(&self, facts: &Facts<'_>, identity: Option<&Identity>) -> Result<(Destination, bool), Reason> {
         let Some(areas) = Areas::of(facts.path.as_bytes()) else {
-            return Verdict::Refuse(Reason::MalformedRequest);
+            return Err(Reason::MalformedRequest);
         };
         let mut to = Destination::Upstream;
         if areas.own {
             match (facts.path, facts.method, facts.asker) {
                 ("/.auth/whoami", "GET", Asker::Client) => to = Destination::Whoami,
-                ("/.auth/whoami", _, Asker::Client) => return Verdict::Refuse(Reason::OwnPathMethod),
+                ("/.auth/whoami", _, Asker::Client) => return Err(Reason::OwnPathMethod),
                 // What a proxy would serve in the gateway's place is none of the gateway's.
-                _ => return Verdict::Refuse(Reason::NoSuchOwnPath),
+                _ => return Err(Reason::NoSuchOwnPath),
             }
         }
         if areas.terminal && !self.serves_terminal {
-            return Verdict::Refuse(Reason::TerminalNotServed);
+            return Err(Reason::TerminalNotServed);
         }
-        if let (true, Some(Identity { role: Some(role), .. }), Some(supabase)) = (areas.admin, &identity, &self.supabase)
+        if let (true, Some(Identity { role: Some(role), .. }), Some(supabase)) = (areas.admin, identity, &self.supabase)
             && supabase.admin_roles.as_ref().is_some_and(|roles| !roles.contains(role))
         {
-            return Verdict::Refuse(Reason::NotAnAdmin);
+            return Err(Reason::NotAnAdmin);
         }
         // A preflight carries no credentials by its nature, and does nothing.
-        if let (true, Some(_), Some(expected)) = (areas.admin, &identity, &self.admin_token) {
+        if let (true, Some(_), Some(expected)) = (areas.admin, identity, &self.admin_token) {
             match facts.admin_token {
-                Field::Absent => return Verdict::Refuse(Reason::NoAdminToken),
+                Field::Absent => return Err(Reason::NoAdminToken),
                 Field::One(token) if Digest::of(token.trim_ascii()).matches(expected) => {}
-                Field::One(_) | Field::Many => return Verdict::Refuse(Reason::InvalidAdminToken),
+                Field::One(_) | Field::Many => return Err(Reason::InvalidAdminToken),
             }
         }
-        Verdict::Pass(Pass { identity, to })
+        Ok((to, areas.admin))
     }
 }
 

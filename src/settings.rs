@@ -109,9 +109,9 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                 self.wrong(name, "not supported by this version; unset it");
             }
         }
-        let server = self.server();
-        let environment = self.environment(host);
         let mut warnings = Vec::new();
+        let server = self.server(&mut warnings);
+        let environment = self.environment(host);
         let provider = self.provider(host, environment, server.listen, &mut warnings);
         let proxy = self.proxy(host);
         let (supabase, project) = self.supabase(provider, environment, &mut warnings).unzip();

@@ -42,6 +42,10 @@ pub struct Outcome {
     pub store_error: Option<StoreError>,
     /// Whether keys past their age were used, because newer ones could not be had.
     pub used_stale_keys: bool,
+    /// Whether a user's token was remembered from before; nothing if none was looked for.
+    pub was_remembered: Option<bool>,
+    /// Whom a good token was of that may not do this, for the log. Those who pass are in the verdict.
+    pub refused: Option<Identity>,
 }
 
 /// The matter of one request: what every step carries along.
@@ -58,7 +62,9 @@ struct Matter<'a> {
 
 impl Matter<'_> {
     fn decide(self, verdict: Verdict) -> Outcome {
-        Outcome { verdict, learned: self.learned, store_error: None, used_stale_keys: self.used_stale_keys }
+        let Self { learned, used_stale_keys, .. } = self;
+        // Only what is not remembered gets as far as this.
+        Outcome { learned, used_stale_keys, was_remembered: Some(false), ..decided(verdict) }
     }
 
     fn refuse(self, reason: Reason) -> Outcome {
@@ -77,14 +83,19 @@ impl Matter<'_> {
         if until > now {
             self.learned.user = Some((self.presented, identity.clone(), now..until));
         }
-        let verdict = self.policy.authorize(self.facts, identity);
-        self.decide(verdict)
+        let (verdict, refused) = self.policy.authorize(self.facts, identity);
+        Outcome { refused, ..self.decide(verdict) }
     }
 }
 
 const fn decided(verdict: Verdict) -> Outcome {
     let learned = Learned { tokens: None, keys: None, user: None, forged: None };
-    Outcome { verdict, learned, store_error: None, used_stale_keys: false }
+    Outcome { verdict, learned, store_error: None, used_stale_keys: false, was_remembered: None, refused: None }
+}
+
+fn authorized(policy: &Policy, facts: &Facts<'_>, identity: Identity) -> Outcome {
+    let (verdict, refused) = policy.authorize(facts, identity);
+    Outcome { refused, ..decided(verdict) }
 }
 
 /// Judges a request as far as is possible at once.
@@ -109,7 +120,7 @@ fn begin_static<'a>(gate: &Gate, facts: &'a Facts<'a>, presented: Result<Digest,
         source => source.known(now),
     };
     match known {
-        Some(known) => Step::Decided(decided(compare(&gate.policy, facts, &presented, known, now))),
+        Some(known) => Step::Decided(compare(&gate.policy, facts, &presented, known, now)),
         None => {
             let remembered = gate.tokens.remembered().cloned();
             Step::NeedTokens(NeedTokens { policy: Arc::clone(&gate.policy), facts, presented, remembered })
@@ -126,14 +137,14 @@ fn begin_with_users<'a>(gate: &mut Gate, facts: &'a Facts<'a>, token: &'a [u8], 
         source => source.known(now),
     };
     match known.map(|tokens| tokens.find(&presented, now)) {
-        Some(Match::Accepted) => return Step::Decided(decided(gate.policy.authorize(facts, Identity::STATIC))),
+        Some(Match::Accepted) => return Step::Decided(authorized(&gate.policy, facts, Identity::STATIC)),
         Some(Match::Expired) => return Step::Decided(decided(Verdict::Refuse(Reason::ExpiredStaticToken))),
         Some(Match::Unknown) | None if is_jwt => {}
         Some(Match::Unknown) => return Step::Decided(decided(Verdict::Refuse(Reason::InvalidToken))),
         None => return begin_static(gate, facts, Ok(presented), now),
     }
     if let Some(identity) = gate.users.get(&presented, now) {
-        return Step::Decided(decided(gate.policy.authorize(facts, identity)));
+        return Step::Decided(Outcome { was_remembered: Some(true), ..authorized(&gate.policy, facts, identity) });
     }
     let matter = Matter {
         policy: Arc::clone(&gate.policy),
@@ -167,8 +178,8 @@ fn user_token<'a>(matter: Matter<'a>, keys: &KnownKeys, token: &'a [u8], now: Un
     match asked.keys.look_up(asked.jwt.algorithm, asked.jwt.key_id.as_deref(), now, true) {
         Lookup::Ask { has_stand_in } => {
             let for_missing = asked.keys.is_fresh(now);
-            if let (true, Some(seconds)) = (for_missing, matter.facts.wait) {
-                return Step::Decided(matter.refuse(Reason::TooManyFailures(seconds)));
+            if for_missing && matter.facts.wait.is_some() {
+                return Step::Decided(matter.refuse(Reason::TooManyFailures));
             }
             // Keys that come in this very millisecond are new.
             let newer_than = if for_missing { Some(now.before(1)) } else { asked.keys.fetched_at() };
@@ -181,7 +192,7 @@ fn user_token<'a>(matter: Matter<'a>, keys: &KnownKeys, token: &'a [u8], now: Un
 /// The project is asked about a token, but not for somebody who has failed too often.
 fn ask_about<'a>(matter: Matter<'a>, claims: Claims, token: &'a [u8]) -> Step<'a> {
     match matter.facts.wait {
-        Some(seconds) => Step::Decided(matter.refuse(Reason::TooManyFailures(seconds))),
+        Some(_) => Step::Decided(matter.refuse(Reason::TooManyFailures)),
         None => Step::NeedUser(NeedUser { matter, claims, token }),
     }
 }
@@ -225,41 +236,41 @@ impl<'a> NeedTokens<'a> {
         let (failure, store_error) =
             match value.map(|value| value.map_or(Ok(Tokens::default()), |value| Tokens::parse(value.reveal()))) {
                 Ok(Ok(tokens)) => {
-                    let verdict = compare(&self.policy, self.facts, &self.presented, &tokens, now);
-                    return learned(StoreNews::Read(Remembered { tokens: Arc::new(tokens), at: now }), None, verdict);
+                    let outcome = compare(&self.policy, self.facts, &self.presented, &tokens, now);
+                    return learned(StoreNews::Read(Remembered { tokens: Arc::new(tokens), at: now }), None, outcome);
                 }
                 // Whoever empties the list means that nobody is to pass, and nothing that is remembered may stand in for it.
                 Ok(Err(error @ StoreError::NoTokens)) => {
                     let nobody = Remembered { tokens: Arc::default(), at: now.before(TOKENS_FRESH_FOR) };
                     let verdict = Verdict::Refuse(self.presented.err().unwrap_or(Reason::StoreMisconfigured));
-                    return learned(StoreNews::Read(nobody), Some(error), verdict);
+                    return learned(StoreNews::Read(nobody), Some(error), decided(verdict));
                 }
                 Ok(Err(error)) => (Reason::StoreMisconfigured, Some(error)),
                 Err(Unavailable) => (Reason::StoreUnavailable, None),
             };
-        let verdict = match self.remembered.filter(|known| known.is_usable(now)) {
+        let outcome = match self.remembered.filter(|known| known.is_usable(now)) {
             Some(known) => compare(&self.policy, self.facts, &self.presented, &known.tokens, now),
-            None => Verdict::Refuse(self.presented.err().unwrap_or(failure)),
+            None => decided(Verdict::Refuse(self.presented.err().unwrap_or(failure))),
         };
-        learned(StoreNews::Failed(now), store_error, verdict)
+        learned(StoreNews::Failed(now), store_error, outcome)
     }
 }
 
-fn learned<'a>(news: StoreNews, store_error: Option<StoreError>, verdict: Verdict) -> Step<'a> {
+fn learned<'a>(news: StoreNews, store_error: Option<StoreError>, outcome: Outcome) -> Step<'a> {
     let learned = Learned { tokens: Some(news), ..Learned::default() };
-    Step::Decided(Outcome { learned, store_error, ..decided(verdict) })
+    Step::Decided(Outcome { learned, store_error, ..outcome })
 }
 
-fn compare(policy: &Policy, facts: &Facts<'_>, presented: &Result<Digest, Reason>, tokens: &Tokens, now: UnixTime) -> Verdict {
+fn compare(policy: &Policy, facts: &Facts<'_>, presented: &Result<Digest, Reason>, tokens: &Tokens, now: UnixTime) -> Outcome {
     // Under `supabase` users bring tokens of their own: that there is no static one is no fault.
     if tokens.is_empty() && policy.provider != Provider::Supabase {
-        return Verdict::Refuse(Reason::NoTokenConfigured);
+        return decided(Verdict::Refuse(Reason::NoTokenConfigured));
     }
     match presented.as_ref().map(|presented| tokens.find(presented, now)) {
-        Ok(Match::Accepted) => policy.authorize(facts, Identity::STATIC),
-        Ok(Match::Expired) => Verdict::Refuse(Reason::ExpiredStaticToken),
-        Ok(Match::Unknown) => Verdict::Refuse(Reason::InvalidToken),
-        Err(reason) => Verdict::Refuse(*reason),
+        Ok(Match::Accepted) => authorized(policy, facts, Identity::STATIC),
+        Ok(Match::Expired) => decided(Verdict::Refuse(Reason::ExpiredStaticToken)),
+        Ok(Match::Unknown) => decided(Verdict::Refuse(Reason::InvalidToken)),
+        Err(reason) => decided(Verdict::Refuse(*reason)),
     }
 }
 

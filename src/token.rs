@@ -197,6 +197,11 @@ impl Tokens {
         self.0.is_empty()
     }
 
+    /// Whether any of them would still pass at this time.
+    pub fn has_live(&self, now: UnixTime) -> bool {
+        self.0.iter().any(|accepted| accepted.not_after.is_none_or(|end| now.as_secs() <= end))
+    }
+
     /// How many there are, those past their end included.
     pub fn len(&self) -> usize {
         self.0.len()

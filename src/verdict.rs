@@ -20,6 +20,8 @@ pub struct Pass {
     pub identity: Option<Identity>,
     /// Who serves it.
     pub to: Destination,
+    /// Whether it goes to `/admin` or below, by any reading of its path.
+    pub is_admin: bool,
 }
 
 /// Who serves a request that may pass.
@@ -89,8 +91,8 @@ pub enum Reason {
     NoSubject,
     /// A page of an origin that is not in `CORS_ORIGINS`, and asks for a preflight or a WebSocket.
     ForbiddenOrigin,
-    /// A client that has failed too often of late to prove who it is; for how many seconds it has to wait.
-    TooManyFailures(u32),
+    /// A client that has failed too often of late to prove who it is.
+    TooManyFailures,
     /// `CONNECT`, `TRACE` or `TRACK`, which are not for gateways.
     ForbiddenMethod,
     /// A request without a credential where one is needed.
@@ -163,13 +165,46 @@ impl Reason {
         )
     }
 
+    /// Every reason, in the order of their numbers (`reason as usize`): for tables of counters.
+    pub const ALL: [Self; 29] = [
+        Self::MalformedRequest,
+        Self::NoSubject,
+        Self::ForbiddenOrigin,
+        Self::TooManyFailures,
+        Self::ForbiddenMethod,
+        Self::NoCredential,
+        Self::MalformedCredential,
+        Self::InvalidToken,
+        Self::ExpiredStaticToken,
+        Self::NoTokenConfigured,
+        Self::StoreUnavailable,
+        Self::StoreMisconfigured,
+        Self::MalformedToken,
+        Self::ForbiddenTokenHeader,
+        Self::UnsupportedAlgorithm,
+        Self::UnacceptableClaims,
+        Self::ExpiredToken,
+        Self::BadSignature,
+        Self::UnknownKey,
+        Self::UserRefused,
+        Self::ApiKeyRefused,
+        Self::KeysUnavailable,
+        Self::UserUnavailable,
+        Self::NotAnAdmin,
+        Self::NoAdminToken,
+        Self::InvalidAdminToken,
+        Self::TerminalNotServed,
+        Self::NoSuchOwnPath,
+        Self::OwnPathMethod,
+    ];
+
     /// A stable code for logs and metrics.
     pub const fn code(self) -> &'static str {
         match self {
             Self::MalformedRequest => "malformed_request",
             Self::NoSubject => "no_subject",
             Self::ForbiddenOrigin => "forbidden_origin",
-            Self::TooManyFailures(_) => "too_many_failures",
+            Self::TooManyFailures => "too_many_failures",
             Self::ForbiddenMethod => "forbidden_method",
             Self::NoCredential => "no_credential",
             Self::MalformedCredential => "malformed_credential",
@@ -196,5 +231,19 @@ impl Reason {
             Self::NoSuchOwnPath => "no_such_own_path",
             Self::OwnPathMethod => "own_path_method",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+
+    #[test]
+    fn all_reasons_stand_in_the_order_of_their_numbers() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{}", reason.code());
+        }
+        // A new reason has the next number, and no place in the table yet.
+        assert_eq!(Reason::OwnPathMethod as usize + 1, Reason::ALL.len());
     }
 }

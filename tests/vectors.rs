@@ -229,6 +229,7 @@ fn meaning(settings: &Settings) -> Value {
         "connect_timeout": settings.proxy.connect_timeout,
         "response_timeout": settings.proxy.response_timeout,
         "listen": settings.server.listen.to_string(),
+        "admin_listen": settings.server.admin_listen.map(|address| address.to_string()),
         "log_level": settings.log_level,
         "logs_json": settings.logs_json,
     })

@@ -1,6 +1,6 @@
 //! Sends a request that may pass to the upstream.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body::Body as _;
@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use crate::{
     body::{Progress, RequestBody, ResponseBody},
     clock,
+    metrics::{Counters, Present, Source, UpstreamError},
     pool::{Lease, Pool},
     respond, upgrade as tunnels,
 };
@@ -24,6 +25,7 @@ use crate::{
 /// The API behind the gateway, as one thread reaches it.
 pub(crate) struct Fetch {
     pool: Arc<Pool>,
+    counters: Arc<Counters>,
     authority: HeaderValue,
     response_timeout: Option<Duration>,
 }
@@ -87,8 +89,9 @@ enum Failure {
 }
 
 impl Fetch {
-    pub(crate) fn new(upstream: &Upstream, settings: &ProxySettings) -> Self {
+    pub(crate) fn new(upstream: &Upstream, settings: &ProxySettings, counters: Arc<Counters>) -> Self {
         Self {
+            counters,
             pool: Pool::new(upstream.address(), settings.connect_timeout.map(Duration::from_secs)),
             // The parser of settings lets nothing else through than what a header may carry.
             authority: HeaderValue::from_str(&upstream.authority).unwrap_or(HeaderValue::from_static("")),
@@ -96,7 +99,7 @@ impl Fetch {
         }
     }
 
-    pub(crate) async fn upstream(&self, mut parts: Parts, body: Incoming, mut plan: Plan) -> Response<ResponseBody> {
+    pub(crate) async fn upstream(&self, mut parts: Parts, body: Incoming, mut plan: Plan) -> (Response<ResponseBody>, Source) {
         let client = parts.extensions.remove().filter(|_| plan.is_websocket);
         // HTTP/2 has no upgrades of this kind.
         plan.is_websocket = client.is_some();
@@ -104,7 +107,7 @@ impl Fetch {
         let (body, progress) = RequestBody::new(body);
         let mut outgoing = Request::new(body);
         let Some(target) = plan.target(parts.uri) else {
-            return respond::answer(Answer::refusal(Reason::MalformedRequest));
+            return (respond::answer(Answer::refusal(Reason::MalformedRequest)), Source::Gateway);
         };
         *outgoing.uri_mut() = target.into();
         *outgoing.method_mut() = parts.method;
@@ -115,16 +118,53 @@ impl Fetch {
             outgoing.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
 
-        let own = |answer: Answer| respond::answer(answer.shared(plan.finish.sharing.as_ref()));
-        match self.send(outgoing, progress).await {
+        let began = Instant::now();
+        let answer = match self.send(outgoing, progress).await {
             Ok((response, mut lease)) => {
+                self.counters.upstream_times.add(began.elapsed());
                 lease.is_reusable = is_reusable;
-                answer(response, lease, client, &plan).unwrap_or_else(|| own(Answer::upstream_unavailable()))
+                match self.answer(response, lease, client, &plan) {
+                    Some(answer) => return (answer, Source::Upstream),
+                    None => Answer::upstream_unavailable(),
+                }
             }
-            Err(Failure::Unavailable) => own(Answer::upstream_unavailable()),
-            Err(Failure::TimedOut) => own(Answer::upstream_timed_out()),
-            Err(Failure::Client) => own(Answer::refusal(Reason::MalformedRequest)),
+            Err(Failure::Unavailable) => Answer::upstream_unavailable(),
+            Err(Failure::TimedOut) => Answer::upstream_timed_out(),
+            Err(Failure::Client) => Answer::refusal(Reason::MalformedRequest),
+        };
+        (respond::answer(answer.shared(plan.finish.sharing.as_ref())), Source::Gateway)
+    }
+
+    /// The upstream's answer as the client gets it; nothing if it cannot be passed on.
+    fn answer(
+        &self,
+        response: Response<Incoming>,
+        lease: Lease,
+        client: Option<upgrade::OnUpgrade>,
+        plan: &Plan,
+    ) -> Option<Response<ResponseBody>> {
+        let (mut parts, body) = response.into_parts();
+        // HTTP/1.0 upstreams are answered for in our own version.
+        parts.version = Version::HTTP_11;
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            let (Some(client), Some(upstream)) = (client, parts.extensions.remove()) else {
+                self.counters.upstream_errors.add(UpstreamError::Protocol);
+                tracing::warn!("the upstream switched protocols without being asked");
+                return None;
+            };
+            // The connection belongs to the tunnel from here on, and never goes back to the pool.
+            let present = Present::new(&self.counters, |counters| &counters.websockets);
+            tunnels::tunnel(client, upstream, plan.until, present);
+            if let Some(subprotocol) = plan.finish.subprotocol {
+                parts.headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+            }
+            share(&mut parts.headers, &plan.finish);
+            return Some(Response::from_parts(parts, ResponseBody::own(Bytes::new())));
         }
+        drop_hop_by_hop(&mut parts.headers);
+        say_length_once(parts.status, &mut parts.headers);
+        share(&mut parts.headers, &plan.finish);
+        Some(Response::from_parts(parts, ResponseBody::upstream(body, lease)))
     }
 
     async fn send(
@@ -137,6 +177,12 @@ impl Fetch {
             let mut lease = match kept.take() {
                 Some(lease) => lease,
                 None => self.pool.connect().await.map_err(|error| {
+                    let is_late = error.kind() == io::ErrorKind::TimedOut;
+                    self.counters.upstream_errors.add(if is_late {
+                        UpstreamError::ConnectTimeout
+                    } else {
+                        UpstreamError::Connect
+                    });
                     tracing::warn!(%error, "the upstream cannot be reached");
                     Failure::Unavailable
                 })?,
@@ -144,7 +190,11 @@ impl Fetch {
             // The upstream may close a kept connection just as it is used again.
             let spare = if lease.is_reused { spare(&request) } else { None };
             let sent = within(self.response_timeout, progress.as_ref(), lease.sender.try_send_request(request)).await;
-            match sent.ok_or(Failure::TimedOut)? {
+            let Some(sent) = sent else {
+                self.counters.upstream_errors.add(UpstreamError::Timeout);
+                return Err(Failure::TimedOut);
+            };
+            match sent {
                 Ok(response) => return Ok((response, lease)),
                 Err(mut failed) => match failed.take_message().or(spare) {
                     // Nothing of it was sent, or it does no harm twice. The next try goes over a new connection: a request
@@ -152,6 +202,7 @@ impl Fetch {
                     Some(unsent) if lease.is_reused => request = unsent,
                     _ if progress.as_ref().is_some_and(Progress::has_failed) => return Err(Failure::Client),
                     _ => {
+                        self.counters.upstream_errors.add(UpstreamError::Reset);
                         tracing::warn!(error = %failed.error(), "the upstream broke off before it answered");
                         return Err(Failure::Unavailable);
                     }
@@ -159,35 +210,6 @@ impl Fetch {
             }
         }
     }
-}
-
-/// The upstream's answer as the client gets it; nothing if it cannot be passed on.
-fn answer(
-    response: Response<Incoming>,
-    lease: Lease,
-    client: Option<upgrade::OnUpgrade>,
-    plan: &Plan,
-) -> Option<Response<ResponseBody>> {
-    let (mut parts, body) = response.into_parts();
-    // HTTP/1.0 upstreams are answered for in our own version.
-    parts.version = Version::HTTP_11;
-    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        let (Some(client), Some(upstream)) = (client, parts.extensions.remove()) else {
-            tracing::warn!("the upstream switched protocols without being asked");
-            return None;
-        };
-        // The connection belongs to the tunnel from here on, and never goes back to the pool.
-        tunnels::tunnel(client, upstream, plan.until);
-        if let Some(subprotocol) = plan.finish.subprotocol {
-            parts.headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
-        }
-        share(&mut parts.headers, &plan.finish);
-        return Some(Response::from_parts(parts, ResponseBody::own(Bytes::new())));
-    }
-    drop_hop_by_hop(&mut parts.headers);
-    say_length_once(parts.status, &mut parts.headers);
-    share(&mut parts.headers, &plan.finish);
-    Some(Response::from_parts(parts, ResponseBody::upstream(body, lease)))
 }
 
 /// A second copy of a request that may be sent twice: without a body, and of a method that changes nothing

@@ -1,11 +1,17 @@
 //! One request: read, judged by the core, answered or forwarded. The twin of the Worker's `mod.rs`.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use http_body::Body;
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response, body::Incoming, http::request::Parts};
 use nodetool_edge_auth::{
-    Action, Answer, Effects, Failures, Gate, KeysAnswer, Outcome, Policy, ProxySettings, Reason, Secret, SignatureCheck, Step,
+    Action, Answer, Effects, Escaped, Failures, Gate, KeysAnswer, Policy, ProxySettings, Reason, Secret, SignatureCheck, Step,
     Tokens, Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
 };
 
@@ -13,6 +19,8 @@ use crate::{
     body::ResponseBody,
     clock, crypto,
     fetch::{Fetch, Plan},
+    metrics::{Counters, Metrics, Present, Source},
+    observe::{self, Observed, RequestId},
     project::Project,
     request, respond,
 };
@@ -27,6 +35,16 @@ pub(crate) struct Gateway {
     proxy: ProxySettings,
     upstream: Option<Fetch>,
     host: Host,
+    seen: Seen,
+}
+
+/// Where it is told what happens here.
+#[derive(Clone)]
+struct Seen {
+    metrics: Arc<Metrics>,
+    /// This thread's own.
+    counters: Arc<Counters>,
+    is_draining: Arc<AtomicBool>,
 }
 
 /// A gate, and where it hears of other tokens than its own.
@@ -59,11 +77,13 @@ impl Gateway {
         in_force: watch::Receiver<Arc<Tokens>>,
         proxy: ProxySettings,
         project: Option<Arc<Project>>,
+        metrics: &Arc<Metrics>,
     ) -> Self {
+        let seen = Seen { metrics: Arc::clone(metrics), counters: metrics.counters(), is_draining: Arc::default() };
         let gate = Gate::with_tokens(policy, Arc::clone(&in_force.borrow()));
         let policy = Arc::clone(gate.policy());
         let failures = policy.failure_limit().map(|limit| Arc::new(Mutex::new(Failures::new(limit))));
-        Self::with(policy, Arc::new(Mutex::new(Known { gate, in_force })), failures, proxy, Host { project })
+        Self::with(policy, Arc::new(Mutex::new(Known { gate, in_force })), failures, proxy, Host { project }, seen)
     }
 
     fn with(
@@ -72,9 +92,10 @@ impl Gateway {
         failures: Option<Arc<Mutex<Failures>>>,
         proxy: ProxySettings,
         host: Host,
+        seen: Seen,
     ) -> Self {
-        let upstream = proxy.upstream.as_ref().map(|upstream| Fetch::new(upstream, &proxy));
-        Self { known, policy, failures, proxy, upstream, host }
+        let upstream = proxy.upstream.as_ref().map(|upstream| Fetch::new(upstream, &proxy, Arc::clone(&seen.counters)));
+        Self { known, policy, failures, proxy, upstream, host, seen }
     }
 
     /// The same gateway for another thread, with connections of its own. Where there is something to learn, keys and
@@ -84,7 +105,8 @@ impl Gateway {
             Some(_) => Arc::clone(&self.known),
             None => Arc::new(Mutex::new(self.known().clone())),
         };
-        Self::with(Arc::clone(&self.policy), known, self.failures.clone(), self.proxy.clone(), self.host.clone())
+        let seen = Seen { counters: self.seen.metrics.counters(), ..self.seen.clone() };
+        Self::with(Arc::clone(&self.policy), known, self.failures.clone(), self.proxy.clone(), self.host.clone(), seen)
     }
 
     /// What goes on beside the requests, if anything does.
@@ -93,12 +115,48 @@ impl Gateway {
         Some(project.keep_fresh())
     }
 
-    pub(crate) async fn handle(&self, request: Request<Incoming>, peer: &str) -> Response<ResponseBody> {
+    /// Says to whoever asks that no request should come here any more.
+    pub(crate) fn drain(&self) {
+        self.seen.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was said.
+    pub(crate) fn is_draining(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.seen.is_draining)
+    }
+
+    /// A client's connection, for as long as the answer is held.
+    pub(crate) fn connected(&self) -> Present {
+        Present::new(&self.seen.counters, |counters| &counters.connections)
+    }
+
+    pub(crate) async fn handle(&self, request: Request<Incoming>, peer: &str) -> Response<Observed> {
+        let in_flight = observe::in_flight(&self.seen.counters);
+        let began = Instant::now();
         let (parts, body) = request.into_parts();
+        let id = RequestId::of(&parts.headers);
+        // The request itself goes on; only who wants every detail pays for a copy.
+        let line = tracing::enabled!(tracing::Level::DEBUG).then(|| (parts.method.clone(), parts.uri.path().to_owned()));
+        let (response, source) = self.answer(parts, body, &id, peer).await;
+        let status = response.status().as_u16();
+        self.seen.counters.answered(status, source);
+        if let Some((method, path)) = line {
+            let (method, path) = (Escaped::new(method.as_str(), observe::MAX_METHOD), Escaped::new(&path, observe::MAX_PATH));
+            let (request_id, seconds) = (id.as_str(), began.elapsed().as_secs_f64());
+            tracing::debug!(%method, %path, status, source = source.word(), seconds, peer, request_id, "answered");
+        }
+        let (mut head, body) = response.into_parts();
+        id.tell(&mut head.headers);
+        Response::from_parts(head, Observed::new(body, in_flight))
+    }
+
+    async fn answer(&self, parts: Parts, body: Incoming, id: &RequestId, peer: &str) -> (Response<ResponseBody>, Source) {
         let plan = {
             let Some(mut facts) = request::facts(&parts, !body.is_end_stream(), peer) else {
-                return respond::answer(Answer::refusal(Reason::MalformedRequest));
+                observe::unreadable(&parts, id, peer, &self.seen.counters);
+                return (respond::answer(Answer::refusal(Reason::MalformedRequest)), Source::Gateway);
             };
+            facts.request_id(id.as_str());
             let accountable = self.failures.as_ref().and_then(|failures| Some((failures, self.policy.accountable(&facts)?)));
             if let Some((failures, client)) = accountable
                 && let Some(seconds) = locked(failures).wait(client, clock::now())
@@ -106,40 +164,33 @@ impl Gateway {
                 facts.must_wait(seconds);
             }
             let step = begin(self.known().gate(), &facts, clock::now());
-            let Outcome { mut verdict, learned, used_stale_keys, .. } = match step {
+            let mut outcome = match step {
                 Step::Decided(outcome) => outcome,
                 step => drive(step, &self.host).await,
             };
+            let learned = std::mem::take(&mut outcome.learned);
             if !learned.is_nothing() {
                 self.known().gate.learn(learned);
             }
-            if used_stale_keys {
-                tracing::warn!("a token was checked with keys past their age, because newer ones cannot be had");
-            }
-            if let (Verdict::Refuse(reason), Some((failures, client))) = (&verdict, accountable)
+            if let (Verdict::Refuse(reason), Some((failures, client))) = (&outcome.verdict, accountable)
                 && reason.is_failed_credential()
                 && let Some(seconds) = locked(failures).count(client, clock::now())
             {
-                verdict = Verdict::Refuse(Reason::TooManyFailures(seconds));
+                facts.must_wait(seconds);
+                outcome.verdict = Verdict::Refuse(Reason::TooManyFailures);
             }
-            match &verdict {
-                // A health check asks so, again and again, and is content with the refusal.
-                Verdict::Refuse(Reason::NoCredential) if facts.path() == "/.auth/whoami" => {}
-                Verdict::Refuse(reason) => {
-                    let client = self.policy.client(&facts);
-                    tracing::info!(reason = reason.code(), method = facts.method(), path = ?facts.path(), peer = client, "refused");
-                }
-                _ => {}
-            }
-            match Action::of(&verdict, &self.policy, &facts, clock::now()) {
-                Action::Respond(answer) => return respond::answer(answer),
+            // Behind trusted proxies it is not who connected.
+            let client = self.policy.client(&facts).unwrap_or(peer);
+            observe::judged(&outcome, &facts, id, client, &self.seen.counters);
+            match Action::of(&outcome.verdict, &self.policy, &facts, clock::now()) {
+                Action::Respond(answer) => return (respond::answer(answer), Source::Gateway),
                 Action::Forward(forward) => Plan::new(&forward, &parts.headers, facts.is_websocket()),
             }
         };
         match &self.upstream {
             Some(upstream) => upstream.upstream(parts, body, plan).await,
             // Nothing is forwarded where there is none.
-            None => respond::answer(Answer::upstream_unavailable()),
+            None => (respond::answer(Answer::upstream_unavailable()), Source::Gateway),
         }
     }
 

@@ -4,15 +4,20 @@
 //! package: `gateway` (there `worker/mod.rs`), `request`, `fetch`, `project`, `store` and `respond` do the same on both
 //! sides, and the tests over HTTP put the same questions to both.
 
+mod admin;
 mod banner;
 mod body;
 mod cli;
 mod clock;
 mod crypto;
+mod exposition;
 mod fetch;
 mod frames;
 mod gateway;
+mod log;
 mod memory;
+mod metrics;
+mod observe;
 mod pool;
 mod project;
 mod request;

@@ -1,6 +1,9 @@
 //! The Supabase project: its keys, fetched once for all threads and refreshed before they run out, and its user endpoint.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -11,15 +14,18 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use nodetool_edge_auth::{
-    FAILURE_COOLDOWN, FetchedKeys, KeysAnswer, MAX_JWKS, MISS_COOLDOWN, Project as Settings, Secret, Unavailable, UnixTime,
-    UserAnswer, WantedKeys, lifetime,
+    FAILURE_COOLDOWN, FetchedKeys, KeysAnswer, MAX_JWKS, MISS_COOLDOWN, Project as Settings, Secret, USABLE_FOR, Unavailable,
+    UnixTime, UserAnswer, WantedKeys, lifetime,
 };
 use tokio::{
     sync::{Mutex, Semaphore},
     time::{sleep, timeout},
 };
 
-use crate::clock;
+use crate::{
+    clock,
+    metrics::{Counters, Fetch, Question},
+};
 
 /// A user is a page of JSON at most.
 const MAX_USER: usize = 256 * 1024;
@@ -35,6 +41,9 @@ pub(crate) struct Project {
     key: HeaderValue,
     timeout: Duration,
     keys: Arc<Mutex<Keys>>,
+    /// When the last good ones were fetched, and for how long they are fresh. Can be read while others are fetched.
+    held: std::sync::Mutex<Option<(UnixTime, u64)>>,
+    counters: Arc<Counters>,
     questions: Semaphore,
 }
 
@@ -68,7 +77,7 @@ impl Keys {
 pub(crate) struct Unusable;
 
 impl Project {
-    pub(crate) fn new(settings: &Settings) -> Result<Arc<Self>, Unusable> {
+    pub(crate) fn new(settings: &Settings, counters: Arc<Counters>) -> Result<Arc<Self>, Unusable> {
         // The roots of Mozilla come along, so that an empty container can check a certificate.
         let connector = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().build();
         let mut key = HeaderValue::from_str(settings.key.reveal()).map_err(|_| Unusable)?;
@@ -80,6 +89,8 @@ impl Project {
             key,
             timeout: Duration::from_secs(settings.timeout),
             keys: Arc::default(),
+            held: std::sync::Mutex::default(),
+            counters,
             questions: Semaphore::new(MAX_QUESTIONS),
         }))
     }
@@ -125,15 +136,34 @@ impl Project {
         keys.failed_at = None;
         match fetched {
             Ok(fetched) => {
+                self.counters.key_fetches.add(Fetch::Success);
+                *self.held() = Some((now, lifetime(fetched.max_age)));
                 keys.good = Some((fetched.clone(), now));
                 KeysAnswer::Fetched(fetched, now)
             }
             Err(problem) => {
+                self.counters.key_fetches.add(Fetch::Failure);
                 keys.failed_at = Some(now);
                 tracing::warn!(problem, "the keys of the Supabase project could not be fetched");
                 KeysAnswer::Failed(now)
             }
         }
+    }
+
+    /// How old the keys in use are, in milliseconds, if there are any. How old those from the future are, nobody knows.
+    pub(crate) fn key_age(&self) -> Option<u64> {
+        let (now, held) = (clock::now(), *self.held());
+        held.filter(|(at, _)| *at <= now).map(|(at, _)| now.millis_since(at))
+    }
+
+    /// Whether they will do, past their age if need be.
+    pub(crate) fn has_usable_keys(&self) -> bool {
+        let lifetime = self.held().map_or(0, |(_, lifetime)| lifetime);
+        self.key_age().is_some_and(|age| age < lifetime.saturating_add(USABLE_FOR))
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, Option<(UnixTime, u64)>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn fetch_keys(&self) -> Result<FetchedKeys, String> {
@@ -185,8 +215,13 @@ impl Project {
         };
         let answer = timeout(self.timeout, question).await.unwrap_or_else(|_| Err("too many questions at once".to_owned()));
         match answer {
-            Ok((status, _, body)) => Ok(UserAnswer { status, body }),
+            Ok((status, _, body)) => {
+                let answer = UserAnswer { status, body };
+                self.counters.questions.add(Question::of(&answer));
+                Ok(answer)
+            }
             Err(problem) => {
+                self.counters.questions.add(Question::Failure);
                 tracing::warn!(problem, "the user endpoint of the Supabase project could not be asked");
                 Err(Unavailable)
             }

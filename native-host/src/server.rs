@@ -47,25 +47,31 @@ impl Listening {
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// The socket, for who serves it otherwise.
+    pub(crate) fn into_socket(self) -> StdListener {
+        self.socket
+    }
 }
 
 /// Why the server could not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
-    #[error("cannot listen on {address}: {error} (choose another with --listen or AUTH_LISTEN)")]
-    Listen { address: SocketAddr, error: io::Error },
+    #[error("cannot listen on {address}: {error} (choose another with {setting})")]
+    Listen { address: SocketAddr, error: io::Error, setting: &'static str },
     #[error("the system refused a thread or an event queue: {0}")]
     Runtime(#[from] io::Error),
 }
 
-pub(crate) fn listen(address: SocketAddr) -> Result<Listening, StartError> {
+/// `setting` is where the address comes from.
+pub(crate) fn listen(address: SocketAddr, setting: &'static str) -> Result<Listening, StartError> {
     let open = || {
         let socket = StdListener::bind(address)?;
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
         Ok(Listening { socket, address })
     };
-    open().map_err(|error| StartError::Listen { address, error })
+    open().map_err(|error| StartError::Listen { address, error, setting })
 }
 
 /// Serves until a signal says stop, then lets what is in flight come to its end.
@@ -102,6 +108,7 @@ pub(crate) fn run(listening: Listening, gateway: Gateway, watch: Option<Watch>) 
         }
     });
     runtime.block_on(asked_to_stop);
+    gateway.drain();
     tracing::info!("stopping: no new connections, requests in flight may end within {} s", DRAIN_LIMIT.as_secs());
     // The workers may all have ended already.
     let _ = stop.send(true);
@@ -157,7 +164,9 @@ fn connection(stream: TcpStream, peer: SocketAddr, gateway: &Arc<Gateway>, grace
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_TIMEOUT).max_header_list_size(MAX_HEAD as u32);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
     let connection = graceful.watch(connection);
+    let present = gateway.connected();
     tokio::spawn(async move {
+        let _present = present;
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = &mut connection => ended,

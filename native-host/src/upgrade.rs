@@ -19,9 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 type Side = TokioIo<Upgraded>;
 
-/// Joins both connections when their handshakes are over, until either side closes or the token of the client ends.
-pub(crate) fn tunnel(client: OnUpgrade, upstream: OnUpgrade, until: Option<Instant>) {
+/// Joins both connections when their handshakes are over, until either side closes or the token of the client ends. `present` is held
+/// as long.
+pub(crate) fn tunnel(client: OnUpgrade, upstream: OnUpgrade, until: Option<Instant>, present: impl Send + 'static) {
     tokio::spawn(async move {
+        let _present = present;
         let (client, upstream) = match tokio::try_join!(client, upstream) {
             Ok((client, upstream)) => (TokioIo::new(client), TokioIo::new(upstream)),
             Err(error) => return tracing::debug!(%error, "an upgrade was not completed"),

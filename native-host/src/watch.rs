@@ -17,7 +17,10 @@ use std::{
 use nodetool_edge_auth::{Secret, Tokens, mask_token};
 use tokio::sync::watch;
 
-use crate::store::{self, StoreError};
+use crate::{
+    metrics::{Counters, Reload},
+    store::{self, StoreError},
+};
 
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -32,6 +35,7 @@ const GRANULARITY: Duration = Duration::from_secs(3);
 pub(crate) struct Watch {
     path: PathBuf,
     in_force: watch::Sender<Arc<Tokens>>,
+    counters: Arc<Counters>,
     seen: Option<Stamp>,
     /// What was wrong with it the last time, so that it is said once.
     problem: Option<String>,
@@ -68,8 +72,8 @@ impl Stamp {
 }
 
 impl Watch {
-    pub(crate) const fn new(path: PathBuf, in_force: watch::Sender<Arc<Tokens>>) -> Self {
-        Self { path, in_force, seen: None, problem: None }
+    pub(crate) const fn new(path: PathBuf, in_force: watch::Sender<Arc<Tokens>>, counters: Arc<Counters>) -> Self {
+        Self { path, in_force, counters, seen: None, problem: None }
     }
 
     /// On a thread of its own, since a network file system may keep it waiting. It ends with the process, or when the
@@ -121,14 +125,17 @@ impl Watch {
                 });
                 let token = token.map_or_else(|| "only hashes".to_owned(), |token| mask_token(token.reveal()));
                 if is_news {
+                    self.counters.reloads.add(Reload::Changed);
                     tracing::info!(file = %self.path.display(), token, "the tokens have changed");
                 } else if is_asked {
+                    self.counters.reloads.add(Reload::Unchanged);
                     tracing::info!(file = %self.path.display(), token, "the tokens are the same as before");
                 }
             }
             Err(error) => {
                 let problem = error.to_string();
                 if is_asked || self.problem.as_ref() != Some(&problem) {
+                    self.counters.reloads.add(Reload::Failure);
                     tracing::error!("{problem}; the tokens from before stay in force");
                 }
                 self.problem = Some(problem);

@@ -95,9 +95,14 @@ pub const SETTINGS: &[Setting] = &[
     setting("UPSTREAM_TIMEOUT", "SECONDS", "To the first byte of the upstream's answer, 0 = no limit [default: 300]"),
     setting("AUTH_ALLOW_INSECURE", "1", "Lets none and local run with ENV=production"),
     native("AUTH_LISTEN", "ADDR:PORT", "Where to listen [default: 127.0.0.1:8000]"),
+    native(
+        "AUTH_ADMIN_LISTEN",
+        "ADDR:PORT",
+        "Where to answer probes and give out metrics, apart from everything else [default: nowhere]",
+    ),
     setting("LOG_LEVEL", "error|warn|info|debug|trace", "What to log [default: info]"),
     native("AUTH_LOG_FORMAT", "text|json", "How to log [default: text]"),
 ];
 
 /// Settings of the contract that this version does not serve. To ignore them could weaken what their user relies on.
-pub const NOT_YET: [&str; 3] = ["AUTH_ADMIN_LISTEN", "AUTH_TLS_CERT", "AUTH_TLS_KEY"];
+pub const NOT_YET: [&str; 2] = ["AUTH_TLS_CERT", "AUTH_TLS_KEY"];

@@ -18,9 +18,13 @@ use request::Snapshot;
 #[wasm_bindgen]
 extern "C" {
     /// The log of the platform.
+    #[cfg(not(feature = "worker"))]
     #[wasm_bindgen(js_namespace = console)]
     pub(crate) fn warn(text: &str);
 }
+
+#[cfg(feature = "worker")]
+pub(crate) use crate::worker::log::warn;
 
 #[wasm_bindgen(module = "/src/web/platform.js")]
 extern "C" {

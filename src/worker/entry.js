@@ -19,7 +19,8 @@ export default {
       return await judgement(unavailable, () => gateway.upstreamTimedOut(method));
     } catch (error) {
       // Nothing in the core panics. If it did at once, the request is refused and the next one starts from a clean instance.
-      console.error("The gateway failed and refused a request:", error);
+      const line = { level: "error", message: "The gateway failed and refused a request", error: String(error?.stack ?? error) };
+      console.error(JSON.stringify(line));
       if (error instanceof WebAssembly.RuntimeError) gateway.__wbg_reset_state();
       return new Response('{"detail":"Authentication is misconfigured"}', {
         status: 500,

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use js_sys::Function;
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
-use worker::console_error;
 
+use super::log;
 use crate::{Answer, Facts, Forward, ProxySettings};
 
 use crate::web::{self, request::Snapshot, respond};
@@ -37,7 +37,7 @@ pub(super) fn upstream(
 #[wasm_bindgen(js_name = upstreamUnavailable)]
 #[expect(unreachable_pub, reason = "what JavaScript reaches, Rust does not")]
 pub fn upstream_unavailable(method: &str, error: &str) -> web_sys::Response {
-    console_error!("The upstream cannot be reached: {}", error);
+    log::error(&std::format!("The upstream cannot be reached: {error}"));
     respond::answer(&Answer::upstream_unavailable(), method)
 }
 

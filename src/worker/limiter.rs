@@ -8,7 +8,7 @@ use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use worker::Env;
 
 use crate::{
-    Facts, Failures, Policy, Reason, Verdict,
+    Facts, Failures, Policy, Verdict,
     web::{self, within},
 };
 
@@ -41,19 +41,16 @@ impl Limiter {
         }
     }
 
-    /// The verdict, or that this was one failure too many.
-    pub(super) async fn count(&self, env: &Env, policy: &Policy, facts: &Facts<'_>, verdict: Verdict) -> Verdict {
-        let (Verdict::Refuse(reason), Some(client)) = (&verdict, policy.accountable(facts)) else { return verdict };
-        if !reason.is_failed_credential() {
-            return verdict;
-        }
+    /// For how many seconds the client has to wait, if this was one failure too many.
+    pub(super) async fn count(&self, env: &Env, policy: &Policy, facts: &Facts<'_>, verdict: &Verdict) -> Option<u32> {
+        let Verdict::Refuse(reason) = verdict else { return None };
+        let client = policy.accountable(facts).filter(|_| reason.is_failed_credential())?;
         let known = self.0.borrow().wait(client, web::now());
-        let wait = match known {
+        match known {
             None if is_within_limit(env, client).await => None,
             None => self.0.borrow_mut().count(client, web::now()),
             known => known,
-        };
-        wait.map_or(verdict, |seconds| Verdict::Refuse(Reason::TooManyFailures(seconds)))
+        }
     }
 }
 

@@ -2,20 +2,23 @@
 //!
 //! Its twin is the native host, `native-host/src`. What JavaScript embedders share with it is in `src/web`.
 
+mod analytics;
 mod fetch;
 mod limiter;
+pub(crate) mod log;
 mod shelf;
 mod store;
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{borrow::Cow, cell::RefCell, rc::Rc, sync::Arc};
 
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
-use worker::{Env, console_error, console_log, console_warn, worker_sys};
+use worker::{Env, worker_sys};
 
 use crate::{
-    Action, Answer, Effects, Gate, Host, KeysAnswer, MISCONFIGURED, Outcome, Policy, ProxySettings, Reason, Secret, Settings,
-    SettingsErrors, SignatureCheck, Tokens, Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
+    Action, Answer, Effects, Facts, Gate, Host, KeysAnswer, MISCONFIGURED, Outcome, Policy, ProxySettings, Reason, Secret,
+    Settings, SettingsErrors, SignatureCheck, Tokens, Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
     facts::Asker,
+    is_request_id,
     web::{self, crypto, project::Project, promise::value_or_promise, request::Snapshot, respond},
 };
 use limiter::Limiter;
@@ -28,7 +31,8 @@ struct Loaded {
     limiter: Limiter,
     proxy: ProxySettings,
     project: Option<Rc<Project>>,
-    logs_refusals: bool,
+    logs_audit: bool,
+    has_analytics: bool,
 }
 
 thread_local! {
@@ -47,6 +51,7 @@ pub fn judge(incoming: web_sys::Request, env: Env, context: worker_sys::Context)
 async fn handle(incoming: &web_sys::Request, env: Env, context: worker_sys::Context) -> JsValue {
     let snapshot = Snapshot::of(incoming);
     let Some(mut facts) = snapshot.facts() else {
+        log::unreadable();
         return respond::answer(&Answer::refusal(Reason::MalformedRequest), "").into();
     };
     let Ok(loaded) = load(&env) else {
@@ -54,24 +59,25 @@ async fn handle(incoming: &web_sys::Request, env: Env, context: worker_sys::Cont
         return respond::answer(&answer, facts.method()).into();
     };
 
+    let id = request_id(&snapshot);
+    if let Some(id) = &id {
+        facts.request_id(id);
+    }
     loaded.limiter.remind(&loaded.policy, &mut facts);
+
     let host = EdgeHost { loaded: &loaded, incoming, shelf: Rc::new(EdgeShelf { env, context }) };
     let step = begin(&mut loaded.gate.borrow_mut(), &facts, web::now());
-    let Outcome { verdict, learned, store_error, used_stale_keys } = drive(step, &host).await;
+    let mut outcome = drive(step, &host).await;
+    let learned = core::mem::take(&mut outcome.learned);
     if !learned.is_nothing() {
         loaded.gate.borrow_mut().learn(learned);
     }
-    if let Some(error) = store_error {
-        console_error!("The token store holds something unusable: {}", error);
+    if let Some(seconds) = loaded.limiter.count(&host.shelf.env, &loaded.policy, &facts, &outcome.verdict).await {
+        facts.must_wait(seconds);
+        outcome.verdict = Verdict::Refuse(Reason::TooManyFailures);
     }
-    if used_stale_keys {
-        console_warn!("A token was checked with keys past their age, because newer ones cannot be had");
-    }
-    let verdict = loaded.limiter.count(&host.shelf.env, &loaded.policy, &facts, verdict).await;
-    if let Verdict::Refuse(reason) = &verdict {
-        log_refusal(&loaded, *reason, facts.method(), facts.path());
-    }
-    match Action::of(&verdict, &loaded.policy, &facts, web::now()) {
+    tell(&loaded, &host.shelf.env, &outcome, &facts);
+    match Action::of(&outcome.verdict, &loaded.policy, &facts, web::now()) {
         Action::Respond(answer) => respond::answer(&answer, facts.method()).into(),
         Action::Forward(forward) => fetch::upstream(incoming, &snapshot, &facts, &forward, &loaded.proxy),
     }
@@ -83,18 +89,18 @@ fn load(env: &Env) -> Result<Rc<Loaded>, ()> {
             let value = |name: &str| if store::is_secrets_store(env, name) { None } else { web::setting(env, name) };
             let settings = Settings::parse(Host::Edge, value);
             if let Err(errors) = &settings {
-                console_error!("Authentication is misconfigured, every request is answered with 500:\n{}", errors);
+                log::error(&std::format!("Authentication is misconfigured, every request is answered with 500:\n{errors}"));
             }
-            settings.map(|settings| Rc::new(Loaded::new(settings)))
+            settings.map(|settings| Rc::new(Loaded::new(settings, analytics::is_bound(env))))
         });
         loaded.clone().map_err(drop)
     })
 }
 
 impl Loaded {
-    fn new(settings: Settings) -> Self {
+    fn new(settings: Settings, has_analytics: bool) -> Self {
         for warning in &settings.warnings {
-            console_warn!("{}", warning);
+            log::warn(warning);
         }
         let gate = match settings.token.and_then(|token| Tokens::single(token.reveal()).ok()) {
             Some(tokens) => Gate::with_tokens(settings.policy, tokens),
@@ -106,7 +112,8 @@ impl Loaded {
             gate: RefCell::new(gate),
             proxy: settings.proxy,
             project: settings.project.map(Project::new),
-            logs_refusals: matches!(settings.log_level, "info" | "debug" | "trace"),
+            logs_audit: matches!(settings.log_level, "info" | "debug" | "trace"),
+            has_analytics,
         }
     }
 }
@@ -147,10 +154,38 @@ impl Effects for EdgeHost<'_> {
     }
 }
 
-fn log_refusal(loaded: &Loaded, reason: Reason, method: &str, path: &str) {
-    if reason == Reason::NoTokenConfigured {
-        console_error!("No token is configured. Set one with: npx wrangler secret put WORKER_AUTH_TOKEN");
-    } else if loaded.logs_refusals {
-        console_log!("{}", format!("refused reason={} method={method} path={path:?}", reason.code()));
+/// How this request is called here and at the upstream: as Cloudflare calls it, in its own logs and to the client, so
+/// that there is one name for it everywhere. Without Cloudflare's network it is what the client says, if that is harmless.
+fn request_id(snapshot: &Snapshot) -> Option<Cow<'_, str>> {
+    let header = |wanted| snapshot.headers().find(|(name, _)| *name == wanted).map(|(_, value)| value);
+    let is_id = |value: &&str| is_request_id(value.as_bytes());
+    if let Some(ray) = header("cf-ray").filter(is_id) {
+        return Some(Cow::Borrowed(ray));
+    }
+    let given = header("x-request-id")?;
+    if is_id(&given) {
+        return Some(Cow::Borrowed(given));
+    }
+    // What is no id must not go on as one.
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(Cow::Owned(bytes.iter().map(|byte| std::format!("{byte:02x}")).collect()))
+}
+
+/// Tells of what was judged, where somebody should hear of it.
+fn tell(loaded: &Loaded, env: &Env, outcome: &Outcome, facts: &Facts<'_>) {
+    if let Some(error) = &outcome.store_error {
+        log::error(&std::format!("The token store holds something unusable: {error}"));
+    }
+    if outcome.used_stale_keys {
+        log::warn("A token was checked with keys past their age, because newer ones cannot be had");
+    }
+    if outcome.verdict == Verdict::Refuse(Reason::NoTokenConfigured) {
+        log::error("No token is configured. Set one with: npx wrangler secret put WORKER_AUTH_TOKEN");
+    } else if loaded.logs_audit {
+        log::audit(outcome, facts, loaded.policy.client(facts));
+    }
+    if loaded.has_analytics {
+        analytics::judged(env, &outcome.verdict, outcome.refused.as_ref(), facts.method());
     }
 }

@@ -4,8 +4,9 @@ use std::cell::RefCell;
 
 use js_sys::{Object, Promise, Reflect};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
-use worker::{console_error, console_log};
+use worker::console_log;
 
+use super::log;
 use crate::{
     Secret, Unavailable, UnixTime, generate_token,
     web::{self, within},
@@ -51,7 +52,7 @@ fn secret_binding(env: &JsValue) -> JsValue {
 }
 
 /// Nothing unless it is an object: a binding of the platform, not a setting.
-fn binding(env: &JsValue, name: &str) -> JsValue {
+pub(super) fn binding(env: &JsValue, name: &str) -> JsValue {
     Reflect::get(env, &JsValue::from_str(name)).ok().filter(JsValue::is_object).unwrap_or(JsValue::UNDEFINED)
 }
 
@@ -63,7 +64,7 @@ pub(super) async fn read(env: &JsValue, for_developers: Option<&web_sys::Request
         (found, _) => found.map(|value| Some(value).filter(|value| !value.reveal().trim().is_empty())),
     };
     tokens.map_err(|error| {
-        console_error!("The token store cannot be used: {:?}", error);
+        log::error(&std::format!("The token store cannot be used: {error:?}"));
         Unavailable
     })
 }
@@ -81,7 +82,7 @@ async fn generate(env: &JsValue, incoming: &web_sys::Request) -> Result<Option<S
         // Only Cloudflare's network marks its requests so. There are many isolates, and each would have a token of its own;
         // `wrangler dev` has one isolate.
         if incoming.headers().has("cf-ray").unwrap_or(true) {
-            console_error!("No token is generated here without the Durable Object {}: see wrangler.toml", ARBITER);
+            log::error(&std::format!("No token is generated here without the Durable Object {ARBITER}: see wrangler.toml"));
             return Ok(None);
         }
         keep_mine(&namespace, candidate.clone()).await?
@@ -90,6 +91,7 @@ async fn generate(env: &JsValue, incoming: &web_sys::Request) -> Result<Option<S
     };
     if token == candidate {
         let shown: &str = token.reveal();
+        // For a person, who looks for it on a screen.
         console_log!("Generated a token and saved it to {}:\n\n   Authorization: Bearer {}\n", NAMESPACE, shown);
     }
     Ok(Some(token))

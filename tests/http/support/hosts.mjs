@@ -112,8 +112,8 @@ export const SCRIPT = {
   ...COMPATIBILITY,
 };
 
-/** `bindings`: further ones than texts, as Miniflare takes them. */
-export async function startEdge({ settings = {}, bindings = {}, store } = {}) {
+/** `bindings`: further ones than texts, as Miniflare takes them; `others`: further Workers, for them to name. */
+export async function startEdge({ settings = {}, bindings = {}, others = [], store } = {}) {
   secretsOfSettings(settings);
   if (store != null && !store.trim().startsWith("{")) secret("the token in KV", store);
   let log = "";
@@ -124,13 +124,17 @@ export async function startEdge({ settings = {}, bindings = {}, store } = {}) {
       write(text);
     });
   };
-  const miniflare = new Miniflare({
+  const gateway = {
+    name: "gateway",
     ...SCRIPT,
     bindings: settings,
     kvNamespaces: { AUTH_KV: "auth" },
     ...bindings,
     // Straight to the Worker: in front of it Miniflare would put one of its own, which rewrites URLs.
     unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }],
+  };
+  const miniflare = new Miniflare({
+    workers: [gateway, ...others],
     host: "127.0.0.1",
     port: 0,
     cf: false,

@@ -52,15 +52,16 @@ fn all(given: &Given) -> io::Result<Vec<Finding>> {
     let mut findings = settings::of_settings(settings);
     findings.extend(token::of_token(given));
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let (project, upstream, listener) = runtime.block_on(async {
+    let (project, upstream, listener, admin) = runtime.block_on(async {
         tokio::join!(
             project::of_project(settings),
             network::of_upstream(&settings.proxy),
-            network::of_listener(settings.server.listen)
+            network::of_listener(settings.server.listen),
+            network::of_admin_listener(settings.server.admin_listen)
         )
     });
     findings.extend(project);
-    findings.extend([upstream, listener]);
+    findings.extend([upstream, listener].into_iter().chain(admin));
     Ok(findings)
 }
 

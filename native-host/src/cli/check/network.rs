@@ -14,7 +14,11 @@ use tokio::{
 };
 
 use super::{Finding, failed, ok, warning};
-use crate::server::{self, StartError};
+use crate::{
+    admin,
+    cli::serve,
+    server::{self, StartError},
+};
 
 /// For a connection that by its settings may take any time: a check has to come to an end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,35 +43,69 @@ pub(super) async fn of_upstream(proxy: &ProxySettings) -> Finding {
     }
 }
 
-pub(super) async fn of_listener(address: SocketAddr) -> Finding {
-    const CHECK: &str = "listen";
-    const REMEDY: &str = "choose another address with --listen or AUTH_LISTEN";
-    match server::listen(address) {
-        Ok(_) => ok(CHECK, format!("{address} is free")),
-        Err(StartError::Listen { error, .. }) if error.kind() == ErrorKind::AddrInUse => {
-            if is_gateway(address).await {
-                // To look at a gateway that has trouble is what a check is for, and that one runs is no fault.
-                return warning(CHECK, format!("a gateway listens on {address} already"), "stop it before another is started");
-            }
-            failed(CHECK, format!("{address} is in use"), format!("stop what listens there, or {REMEDY}"))
-        }
-        Err(error) => failed(CHECK, error.to_string(), REMEDY),
-    }
+/// A place to listen at: how its check is called, where it is set, and what a gateway answers there.
+struct Place {
+    check: &'static str,
+    setting: &'static str,
+    path: &'static str,
+    is_ours: fn(&str) -> bool,
 }
 
-/// Whether a gateway answers there: asked without a token for what none of them leaves to its upstream.
-async fn is_gateway(address: SocketAddr) -> bool {
-    const QUESTION: &[u8] = b"GET /.auth/whoami HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-    let local: IpAddr = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-    let ip = if address.ip().is_unspecified() { local } else { address.ip() };
-    let answer = async {
-        let mut stream = TcpStream::connect((ip, address.port())).await?;
-        stream.write_all(QUESTION).await?;
-        let mut answer = Vec::new();
-        stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
-        io::Result::Ok(answer)
-    };
-    let Ok(Ok(answer)) = timeout(BLINK, answer).await else { return false };
-    let answer = String::from_utf8_lossy(&answer);
-    answer.ends_with(&*Answer::refusal(Reason::NoCredential).body) || answer.contains(r#""token_type":"#)
+const PUBLIC: Place = Place {
+    check: "listen",
+    setting: serve::PUBLIC,
+    // Without a token, and what none of them leaves to its upstream.
+    path: "/.auth/whoami",
+    is_ours: |answer| answer.ends_with(&*Answer::refusal(Reason::NoCredential).body) || answer.contains(r#""token_type":"#),
+};
+
+const ADMIN: Place = Place {
+    check: "admin_listen",
+    setting: "AUTH_ADMIN_LISTEN",
+    path: "/livez",
+    is_ours: |answer| answer.ends_with(admin::LIVE),
+};
+
+pub(super) async fn of_listener(address: SocketAddr) -> Finding {
+    PUBLIC.check(address).await
+}
+
+/// Nothing if there are to be no probes and metrics.
+pub(super) async fn of_admin_listener(address: Option<SocketAddr>) -> Option<Finding> {
+    Some(ADMIN.check(address?).await)
+}
+
+impl Place {
+    async fn check(&self, address: SocketAddr) -> Finding {
+        let remedy = format!("choose another address with {}", self.setting);
+        match server::listen(address, self.setting) {
+            Ok(_) => ok(self.check, format!("{address} is free")),
+            Err(StartError::Listen { error, .. }) if error.kind() == ErrorKind::AddrInUse => {
+                if self.is_gateway(address).await {
+                    // To look at a gateway that has trouble is what a check is for, and that one runs is no fault.
+                    let detail = format!("a gateway listens on {address} already");
+                    return warning(self.check, detail, "stop it before another is started");
+                }
+                failed(self.check, format!("{address} is in use"), format!("stop what listens there, or {remedy}"))
+            }
+            Err(error) => failed(self.check, error.to_string(), remedy),
+        }
+    }
+
+    /// Whether a gateway answers there.
+    async fn is_gateway(&self, address: SocketAddr) -> bool {
+        let question = format!("GET {} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n", self.path);
+        let local: IpAddr = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        let ip = if address.ip().is_unspecified() { local } else { address.ip() };
+        let answer = async {
+            let mut stream = TcpStream::connect((ip, address.port())).await?;
+            stream.write_all(question.as_bytes()).await?;
+            let mut answer = Vec::new();
+            stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
+            io::Result::Ok(answer)
+        };
+        let Ok(Ok(answer)) = timeout(BLINK, answer).await else { return false };
+        let answer = String::from_utf8_lossy(&answer);
+        (self.is_ours)(&answer)
+    }
 }

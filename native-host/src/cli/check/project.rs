@@ -15,7 +15,7 @@ const MAX_SKEW: u64 = 300;
 pub(super) async fn of_project(settings: &Settings) -> Vec<Finding> {
     let (policy, Some(settings)) = (&settings.policy, &settings.project) else { return Vec::new() };
     let mut findings = vec![of_api_key(&settings.key)];
-    let project = match Project::new(settings) {
+    let project = match Project::new(settings, Arc::default()) {
         Ok(project) => project,
         Err(error) => {
             findings.push(failed("keys", error.to_string(), "correct SUPABASE_URL or SUPABASE_KEY"));

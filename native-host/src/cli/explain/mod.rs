@@ -6,7 +6,7 @@ mod steps;
 mod tests;
 mod witness;
 
-use std::{io, process::ExitCode};
+use std::{io, process::ExitCode, sync::Arc};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use hyper::{HeaderMap, header::HeaderValue};
@@ -93,7 +93,7 @@ fn explain(arguments: &ArgMatches) -> Result<Explanation, Problem> {
 async fn judge(settings: Settings, found: Option<&Found>, request: &Described) -> Result<Explanation, Problem> {
     let Described { parts, peer } = request;
     let facts = request::facts(parts, false, peer).ok_or_else(|| Problem::Request("the request has no Host".to_owned()))?;
-    let project = settings.project.as_ref().map(Project::new).transpose()?;
+    let project = settings.project.as_ref().map(|project| Project::new(project, Arc::default())).transpose()?;
     let witness = Witness::of(Host { project }, settings.project);
     let mut gate = Gate::with_tokens(settings.policy, tokens(found)?);
     let policy = gate.policy().clone();
