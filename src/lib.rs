@@ -97,7 +97,8 @@ pub use keys::{Algorithm, FAILURE_COOLDOWN, Jwks, Key, MAX_JWKS, MISS_COOLDOWN, 
 pub use path::Area;
 pub use policy::{Environment, Policy, Provider};
 pub use settings::{
-    Host, NOT_YET, Project, ProxySettings, SETTINGS, ServerSettings, Setting, SettingError, Settings, SettingsErrors, Upstream,
+    ClientLimits, Host, NOT_YET, Project, ProxySettings, SETTINGS, ServerSettings, Setting, SettingError, Settings,
+    SettingsErrors, TlsSettings, Upstream,
 };
 #[cfg(feature = "rustcrypto")]
 pub use signature::verify_signature;

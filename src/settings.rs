@@ -22,7 +22,7 @@ use crate::{
 };
 use reader::Reader;
 
-pub use server::ServerSettings;
+pub use server::{ClientLimits, ServerSettings, TlsSettings};
 pub use supabase::Project;
 pub use table::{NOT_YET, SETTINGS, Setting};
 pub use upstream::{ProxySettings, Upstream};

@@ -47,7 +47,7 @@ pub fn main() -> ExitCode {
         _ => {}
     }
     let arguments = matches.subcommand_matches("serve").unwrap_or(&matches);
-    match Given::by(arguments).map_err(Failure::from).and_then(serve::run) {
+    match start(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Settings(errors)) => {
             eprintln!("nodetool-auth cannot start, because of its settings:\n{errors}");
@@ -58,6 +58,16 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn start(arguments: &ArgMatches) -> Result<(), Failure> {
+    let inherited = server::inherited()?;
+    let mut values = given(arguments);
+    if let Some(listening) = &inherited {
+        // Who may pass by default depends on who can get here.
+        values.insert("AUTH_LISTEN", listening.address().to_string());
+    }
+    serve::run(Given::of(values)?, inherited)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +90,10 @@ struct Given {
 
 impl Given {
     fn by(arguments: &ArgMatches) -> Result<Self, SettingsErrors> {
-        let values = given(arguments);
+        Self::of(given(arguments))
+    }
+
+    fn of(values: BTreeMap<&'static str, String>) -> Result<Self, SettingsErrors> {
         let mut settings = Settings::parse(Host::Native, |name| values.get(name).cloned())?;
         settings.warnings.extend(slips(env::vars_os().filter_map(|(name, _)| name.into_string().ok())));
         Ok(Self { settings, values })

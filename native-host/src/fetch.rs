@@ -11,13 +11,13 @@ use hyper::{
     http::{request::Parts, uri::PathAndQuery},
     upgrade,
 };
-use nodetool_edge_auth::{Answer, Finish, Forward, ProxySettings, Reason, Upstream};
+use nodetool_edge_auth::{Answer, Finish, Forward, Reason};
 use tokio::time::{Instant, timeout};
 
 use crate::{
     body::{Progress, RequestBody, ResponseBody},
     clock,
-    pool::{Lease, Pool},
+    pool::{Lease, Pauses, Pool, Reach},
     respond, upgrade as tunnels,
 };
 
@@ -26,6 +26,7 @@ pub(crate) struct Fetch {
     pool: Arc<Pool>,
     authority: HeaderValue,
     response_timeout: Option<Duration>,
+    pauses: Pauses,
 }
 
 /// What of a request goes on: settled while its headers were still being looked at.
@@ -87,13 +88,16 @@ enum Failure {
 }
 
 impl Fetch {
-    pub(crate) fn new(upstream: &Upstream, settings: &ProxySettings) -> Self {
-        Self {
-            pool: Pool::new(upstream.address(), settings.connect_timeout.map(Duration::from_secs)),
+    /// Nothing without an upstream.
+    pub(crate) fn new(reach: &Reach) -> Option<Self> {
+        let upstream = reach.upstream()?;
+        Some(Self {
+            pool: Pool::new(reach.clone()),
             // The parser of settings lets nothing else through than what a header may carry.
             authority: HeaderValue::from_str(&upstream.authority).unwrap_or(HeaderValue::from_static("")),
-            response_timeout: settings.response_timeout.map(Duration::from_secs),
-        }
+            response_timeout: reach.response_timeout(),
+            pauses: reach.pauses(),
+        })
     }
 
     pub(crate) async fn upstream(&self, mut parts: Parts, body: Incoming, mut plan: Plan) -> Response<ResponseBody> {
@@ -101,7 +105,7 @@ impl Fetch {
         // HTTP/2 has no upgrades of this kind.
         plan.is_websocket = client.is_some();
         plan.apply(&mut parts.headers, &self.authority);
-        let (body, progress) = RequestBody::new(body);
+        let (body, progress) = RequestBody::new(body, self.pauses.client);
         let mut outgoing = Request::new(body);
         let Some(target) = plan.target(parts.uri) else {
             return respond::answer(Answer::refusal(Reason::MalformedRequest));
@@ -119,7 +123,8 @@ impl Fetch {
         match self.send(outgoing, progress).await {
             Ok((response, mut lease)) => {
                 lease.is_reusable = is_reusable;
-                answer(response, lease, client, &plan).unwrap_or_else(|| own(Answer::upstream_unavailable()))
+                answer(response, lease, client, &plan, self.pauses.upstream)
+                    .unwrap_or_else(|| own(Answer::upstream_unavailable()))
             }
             Err(Failure::Unavailable) => own(Answer::upstream_unavailable()),
             Err(Failure::TimedOut) => own(Answer::upstream_timed_out()),
@@ -136,7 +141,8 @@ impl Fetch {
         loop {
             let mut lease = match kept.take() {
                 Some(lease) => lease,
-                None => self.pool.connect().await.map_err(|error| {
+                // Apart, since it is rare, and needs more room than all the rest.
+                None => Box::pin(self.pool.connect()).await.map_err(|error| {
                     tracing::warn!(%error, "the upstream cannot be reached");
                     Failure::Unavailable
                 })?,
@@ -167,6 +173,7 @@ fn answer(
     lease: Lease,
     client: Option<upgrade::OnUpgrade>,
     plan: &Plan,
+    pause: Option<Duration>,
 ) -> Option<Response<ResponseBody>> {
     let (mut parts, body) = response.into_parts();
     // HTTP/1.0 upstreams are answered for in our own version.
@@ -187,7 +194,7 @@ fn answer(
     drop_hop_by_hop(&mut parts.headers);
     say_length_once(parts.status, &mut parts.headers);
     share(&mut parts.headers, &plan.finish);
-    Some(Response::from_parts(parts, ResponseBody::upstream(body, lease)))
+    Some(Response::from_parts(parts, ResponseBody::upstream(body, lease, pause)))
 }
 
 /// A second copy of a request that may be sent twice: without a body, and of a method that changes nothing

@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use http_body::Body;
 use hyper::{Request, Response, body::Incoming};
 use nodetool_edge_auth::{
-    Action, Answer, Effects, Failures, Gate, KeysAnswer, Outcome, Policy, ProxySettings, Reason, Secret, SignatureCheck, Step,
-    Tokens, Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
+    Action, Answer, Effects, Failures, Gate, KeysAnswer, Outcome, Policy, Reason, Scheme, Secret, SignatureCheck, Step, Tokens,
+    Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
 };
 
 use crate::{
     body::ResponseBody,
     clock, crypto,
     fetch::{Fetch, Plan},
+    pool::Reach,
     project::Project,
     request, respond,
 };
@@ -24,7 +25,7 @@ pub(crate) struct Gateway {
     policy: Arc<Policy>,
     /// Of all threads, where they are counted.
     failures: Option<Arc<Mutex<Failures>>>,
-    proxy: ProxySettings,
+    reach: Reach,
     upstream: Option<Fetch>,
     host: Host,
 }
@@ -57,24 +58,24 @@ impl Gateway {
     pub(crate) fn new(
         policy: Policy,
         in_force: watch::Receiver<Arc<Tokens>>,
-        proxy: ProxySettings,
+        reach: Reach,
         project: Option<Arc<Project>>,
     ) -> Self {
         let gate = Gate::with_tokens(policy, Arc::clone(&in_force.borrow()));
         let policy = Arc::clone(gate.policy());
         let failures = policy.failure_limit().map(|limit| Arc::new(Mutex::new(Failures::new(limit))));
-        Self::with(policy, Arc::new(Mutex::new(Known { gate, in_force })), failures, proxy, Host { project })
+        Self::with(policy, Arc::new(Mutex::new(Known { gate, in_force })), failures, reach, Host { project })
     }
 
     fn with(
         policy: Arc<Policy>,
         known: Arc<Mutex<Known>>,
         failures: Option<Arc<Mutex<Failures>>>,
-        proxy: ProxySettings,
+        reach: Reach,
         host: Host,
     ) -> Self {
-        let upstream = proxy.upstream.as_ref().map(|upstream| Fetch::new(upstream, &proxy));
-        Self { known, policy, failures, proxy, upstream, host }
+        let upstream = Fetch::new(&reach);
+        Self { known, policy, failures, reach, upstream, host }
     }
 
     /// The same gateway for another thread, with connections of its own. Where there is something to learn, keys and
@@ -84,7 +85,7 @@ impl Gateway {
             Some(_) => Arc::clone(&self.known),
             None => Arc::new(Mutex::new(self.known().clone())),
         };
-        Self::with(Arc::clone(&self.policy), known, self.failures.clone(), self.proxy.clone(), self.host.clone())
+        Self::with(Arc::clone(&self.policy), known, self.failures.clone(), self.reach.clone(), self.host.clone())
     }
 
     /// What goes on beside the requests, if anything does.
@@ -93,12 +94,13 @@ impl Gateway {
         Some(project.keep_fresh())
     }
 
-    pub(crate) async fn handle(&self, request: Request<Incoming>, peer: &str) -> Response<ResponseBody> {
+    pub(crate) async fn handle(&self, request: Request<Incoming>, peer: &str, scheme: Scheme) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
         let plan = {
             let Some(mut facts) = request::facts(&parts, !body.is_end_stream(), peer) else {
                 return respond::answer(Answer::refusal(Reason::MalformedRequest));
             };
+            facts.scheme(scheme);
             let accountable = self.failures.as_ref().and_then(|failures| Some((failures, self.policy.accountable(&facts)?)));
             if let Some((failures, client)) = accountable
                 && let Some(seconds) = locked(failures).wait(client, clock::now())
@@ -108,7 +110,8 @@ impl Gateway {
             let step = begin(self.known().gate(), &facts, clock::now());
             let Outcome { mut verdict, learned, used_stale_keys, .. } = match step {
                 Step::Decided(outcome) => outcome,
-                step => drive(step, &self.host).await,
+                // Apart, since most requests do without, and all would have to make room for it.
+                step => Box::pin(drive(step, &self.host)).await,
             };
             if !learned.is_nothing() {
                 self.known().gate.learn(learned);

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal},
+    path::Path,
     sync::Arc,
 };
 
@@ -14,14 +15,19 @@ use super::{Failure, Given};
 use crate::{
     banner::Banner,
     gateway::Gateway,
+    pool::Reach,
     project::Project,
-    server,
+    server::{self, Listening, Serving},
     store::{self, Found, TokenSource},
-    watch::Watch,
+    tls::{self, Certificate, Renewal},
+    watch::{TokenFile, Watch},
 };
 
-pub(super) fn run(given: Given) -> Result<(), Failure> {
+pub(super) fn run(given: Given, inherited: Option<Listening>) -> Result<(), Failure> {
     log_to_stderr(&given.settings);
+    if let Err(error) = server::raise_limit() {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
     for warning in &given.settings.warnings {
         tracing::warn!("{warning}");
     }
@@ -29,17 +35,32 @@ pub(super) fn run(given: Given) -> Result<(), Failure> {
     let found = given.found(store::find_or_generate)?;
     let settings = given.settings;
     let tokens = found.as_ref().map_or(Ok(Tokens::default()), Found::tokens)?;
-    let listening = server::listen(settings.server.listen)?;
+    let reach = Reach::new(&settings);
+    let certificate = settings.server.tls.as_ref().map(Certificate::new);
+    let loaded = certificate.as_ref().map(Certificate::load).transpose();
+    let (reach, loaded) = tls::both(reach, loaded)?;
+    let listening = match inherited {
+        Some(listening) => listening,
+        None => server::listen(settings.server.listen, settings.server.reuse_port)?,
+    };
     let banner = Banner { policy: &settings.policy, found: found.as_ref(), shows_token: found.as_ref().is_some_and(shows_token) };
     // Nobody to read it is no reason not to serve.
     let _ = banner.print(&mut io::stdout().lock());
 
     let project = settings.project.as_ref().map(Project::new).transpose()?;
     let (in_force, tokens) = watch::channel(Arc::new(tokens));
-    let file = found.as_ref().and_then(Found::path);
-    let watch = file.map(|file| Watch::new(file.to_owned(), in_force));
-    let gateway = Gateway::new(settings.policy, tokens, settings.proxy, project);
-    Ok(server::run(listening, gateway, watch)?)
+    let file = found.as_ref().and_then(Found::path).map(Path::to_owned);
+    let mut watches: Vec<Watch> =
+        file.map(|file| Watch::new(vec![file.clone()], TokenFile::new(file, in_force))).into_iter().collect();
+    let tls = certificate.zip(loaded).map(|(certificate, loaded)| {
+        certificate.warn(&loaded);
+        let files = certificate.files();
+        let (renewal, tls) = Renewal::of(certificate, loaded);
+        watches.push(Watch::new(files, renewal));
+        tls
+    });
+    let gateway = Gateway::new(settings.policy, tokens, reach, project);
+    Ok(server::run(listening, gateway, Serving { settings: settings.server, tls, watches })?)
 }
 
 /// The full token is shown to a person, or once when it was made, and never goes into a log at every start.

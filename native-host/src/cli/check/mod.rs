@@ -3,6 +3,7 @@
 mod network;
 mod project;
 mod settings;
+mod tls;
 mod token;
 
 use std::{io, process::ExitCode};
@@ -53,13 +54,10 @@ fn all(given: &Given) -> io::Result<Vec<Finding>> {
     findings.extend(token::of_token(given));
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let (project, upstream, listener) = runtime.block_on(async {
-        tokio::join!(
-            project::of_project(settings),
-            network::of_upstream(&settings.proxy),
-            network::of_listener(settings.server.listen)
-        )
+        tokio::join!(project::of_project(settings), network::of_upstream(settings), network::of_listener(&settings.server))
     });
     findings.extend(project);
+    findings.extend(tls::of_certificate(&settings.server));
     findings.extend([upstream, listener]);
     Ok(findings)
 }
