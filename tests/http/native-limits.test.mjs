@@ -296,6 +296,16 @@ describe("at a stop", () => {
     }),
   );
 
+  test("a client that has said nothing yet does not hold it up", () =>
+    serving({ AUTH_DRAIN_TIMEOUT: "0", AUTH_HEADER_TIMEOUT: "0" }, async (host) => {
+      const silent = client(host.port);
+      await once(silent.socket, "connect");
+      assert.equal((await ok(host)).status, 200);
+      assert.equal((await host.stop("SIGTERM")).code, 0);
+      await silent.closed;
+    }),
+  );
+
   test("a kept connection is answered once more, and told that it was the last time", () =>
     serving({}, async (host) => {
       const one = request({ target: "/v1/models", headers: head });

@@ -14,7 +14,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::watch,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
@@ -116,7 +116,13 @@ impl Connections {
         let limit = self.limits.head;
         tokio::spawn(async move {
             // Apart, since what it takes is not needed afterwards.
-            let begun = Box::pin(within(limit, begin(stream, tls))).await;
+            let begun = Box::pin(async {
+                tokio::select! {
+                    begun = within(limit, begin(stream, tls)) => begun,
+                    () = lingered(client.stopped.clone()) => Err(io::ErrorKind::TimedOut.into()),
+                }
+            })
+            .await;
             let (stream, is_http1) = match begun {
                 Ok(begun) => begun,
                 Err(error) => return tracing::debug!(%error, peer = client.peer, "a connection did not begin"),
@@ -157,6 +163,12 @@ async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<(Strea
     let stream = secure(tls, stream).await?;
     let is_http1 = stream.get_ref().1.alpn_protocol() == Some(b"http/1.1");
     Ok((Stream::Tls(Box::new(stream)), is_http1))
+}
+
+/// Ends a moment after the process is asked to stop: whoever has said nothing until then has nothing to say.
+async fn lingered(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+    sleep(LINGER).await;
 }
 
 async fn within<T>(limit: Option<Duration>, future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
