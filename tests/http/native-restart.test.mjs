@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { rmSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import http from "node:http";
 import net from "node:net";
 import path from "node:path";
@@ -73,6 +73,12 @@ function startWith(server, { settings = {}, count = 1, pid = "$$", descriptors =
   })();
   listening.catch(() => {});
   return { child, output, exited, listening, go: () => child.stdin.write("go\n") };
+}
+
+/** Whether the system hands connections in the queue of a closed socket to another one at the same address. */
+function migrates() {
+  const file = "/proc/sys/net/ipv4/tcp_migrate_req";
+  return existsSync(file) && readFileSync(file, "utf8").trim() === "1";
 }
 
 /** A socket that listens, and that nobody here accepts from. */
@@ -169,7 +175,7 @@ describe("a socket that is handed over", { skip: process.platform === "win32" &&
 });
 
 describe("AUTH_REUSE_PORT", { skip: process.platform === "win32" && "it is not supported there" }, () => {
-  test("lets a new process take over from the old one: no request fails", async () => {
+  test("lets a new process take over from the old one: no request on a kept connection fails, and next to none on a new one", async () => {
     const upstream = await startUpstream();
     const settings = { ...STATIC, UPSTREAM_URL: upstream.url, AUTH_REUSE_PORT: "1" };
     let host = await startNative({ settings });
@@ -184,7 +190,11 @@ describe("AUTH_REUSE_PORT", { skip: process.platform === "win32" && "it is not s
         host = next;
       }
       await load.after(200);
-      assert.deepEqual(await load.end(), []);
+      const failures = await load.end();
+      // Without this switch Linux resets a connection that begins in the very moment in which the old socket closes.
+      const resets = failures.filter((failure) => /^ECONNRESET .*a new connection: true/.test(failure));
+      assert.deepEqual(failures.filter((failure) => !resets.includes(failure)), []);
+      assert.ok(resets.length <= (migrates() ? 0 : 3), resets.join("\n"));
     } finally {
       await load.end();
       await host.stop();
