@@ -99,7 +99,8 @@ pub use observe::{Escaped, is_request_id};
 pub use path::Area;
 pub use policy::{Environment, Policy, Provider};
 pub use settings::{
-    Host, NOT_YET, Project, ProxySettings, SETTINGS, ServerSettings, Setting, SettingError, Settings, SettingsErrors, Upstream,
+    ClientLimits, Host, Project, ProxySettings, SETTINGS, ServerSettings, Setting, SettingError, Settings, SettingsErrors,
+    TlsSettings, Upstream,
 };
 #[cfg(feature = "rustcrypto")]
 pub use signature::verify_signature;

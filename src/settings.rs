@@ -22,9 +22,9 @@ use crate::{
 };
 use reader::Reader;
 
-pub use server::ServerSettings;
+pub use server::{ClientLimits, ServerSettings, TlsSettings};
 pub use supabase::Project;
-pub use table::{NOT_YET, SETTINGS, Setting};
+pub use table::{SETTINGS, Setting};
 pub use upstream::{ProxySettings, Upstream};
 
 /// Who asks: it decides the defaults.
@@ -104,11 +104,6 @@ impl Settings {
 
 impl<G: Fn(&str) -> Option<String>> Reader<G> {
     fn settings(&mut self, host: Host) -> Settings {
-        for name in NOT_YET {
-            if self.text(name).is_some() {
-                self.wrong(name, "not supported by this version; unset it");
-            }
-        }
         let mut warnings = Vec::new();
         let server = self.server(&mut warnings);
         let environment = self.environment(host);

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use nodetool_edge_auth::{
-    Action, Environment, Facts, Gate, Host, NOT_YET, Pass, Provider, SETTINGS, Secret, Settings, SettingsErrors, Tokens, Verdict,
+    Action, Environment, Facts, Gate, Host, Pass, Provider, SETTINGS, Secret, Settings, SettingsErrors, Tokens, Verdict,
 };
 
 use crate::{
@@ -64,7 +64,7 @@ fn next_letter(letter: char) -> char {
 fn check_errors(given: &Given<'_>, errors: &SettingsErrors) {
     assert!(!errors.0.is_empty());
     for error in &errors.0 {
-        assert!(SETTINGS.iter().any(|known| known.name == error.name) || NOT_YET.contains(&error.name), "{error}");
+        assert!(SETTINGS.iter().any(|known| known.name == error.name), "{error}");
         let is_missing =
             ["SUPABASE_URL", "SUPABASE_KEY"].contains(&error.name) && asked(given, "AUTH_PROVIDER") == Some("supabase");
         assert!(asked(given, error.name).is_some() || is_missing, "not set: {error}");
@@ -74,9 +74,6 @@ fn check_errors(given: &Given<'_>, errors: &SettingsErrors) {
 fn check_meaning(host: Host, given: &Given<'_>, settings: &Settings) {
     let asked = |name: &str| asked(given, name);
     let policy = &settings.policy;
-    for name in NOT_YET {
-        assert_eq!(asked(name), None, "{name} is ignored");
-    }
 
     let environment = match asked("ENV") {
         Some("development") => Environment::Development,

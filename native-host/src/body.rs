@@ -25,7 +25,7 @@ pub(crate) enum ResponseBody {
     /// An answer of the gateway itself.
     Own(Full<Bytes>),
     /// The upstream's, with the connection that it comes from.
-    Upstream { body: Incoming, lease: Option<Lease> },
+    Upstream { body: Incoming, lease: Option<Lease>, pause: Option<Pause> },
 }
 
 impl ResponseBody {
@@ -33,13 +33,14 @@ impl ResponseBody {
         Self::Own(Full::new(bytes))
     }
 
-    /// The body of an upstream's answer. Its connection is free for others as soon as the body is over.
-    pub(crate) fn upstream(body: Incoming, lease: Lease) -> Self {
+    /// The body of an upstream's answer, which may pause for so long. Its connection is free for others as soon as the body
+    /// is over.
+    pub(crate) fn upstream(body: Incoming, lease: Lease, pause: Option<Duration>) -> Self {
         let mut lease = Some(lease);
         if body.is_end_stream() {
             release(&mut lease);
         }
-        Self::Upstream { body, lease }
+        Self::Upstream { body, lease, pause: pause.map(Pause::new) }
     }
 }
 
@@ -56,8 +57,13 @@ impl Body for ResponseBody {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match self.get_mut() {
             Self::Own(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
-            Self::Upstream { body, lease } => {
-                let frame = ready!(Pin::new(&mut *body).poll_frame(context));
+            Self::Upstream { body, lease, pause } => {
+                let polled = Pin::new(&mut *body).poll_frame(context);
+                if pause.as_mut().is_some_and(|pause| pause.is_over(&polled, context)) {
+                    tracing::warn!("the upstream paused too long within its answer");
+                    return Poll::Ready(Some(Err("the upstream paused too long within its answer".into())));
+                }
+                let frame = ready!(polled);
                 if frame.is_none() || body.is_end_stream() {
                     release(lease);
                 }
@@ -81,8 +87,31 @@ impl Body for ResponseBody {
     }
 }
 
-/// How long a client may pause in the middle of its body.
-const BODY_IDLE: Duration = Duration::from_secs(60);
+/// A limit for the time in which a body brings nothing, though it is asked to.
+pub(crate) struct Pause {
+    limit: Duration,
+    end: Pin<Box<Sleep>>,
+    is_running: bool,
+}
+
+impl Pause {
+    fn new(limit: Duration) -> Self {
+        Self { limit, end: Box::pin(sleep(limit)), is_running: false }
+    }
+
+    /// Whether the time is over, after a body was asked for its next part.
+    fn is_over<T>(&mut self, polled: &Poll<T>, context: &mut Context<'_>) -> bool {
+        if polled.is_ready() {
+            self.is_running = false;
+            return false;
+        }
+        // It begins when somebody waits: that nobody wants more meanwhile is not the sender's fault.
+        if !std::mem::replace(&mut self.is_running, true) {
+            self.end.as_mut().reset(Instant::now() + self.limit);
+        }
+        self.end.as_mut().poll(context).is_ready()
+    }
+}
 
 /// What the upstream is sent.
 pub(crate) enum RequestBody {
@@ -94,18 +123,18 @@ pub(crate) enum RequestBody {
 
 pub(crate) struct Streamed {
     body: Incoming,
-    idle: Pin<Box<Sleep>>,
+    pause: Option<Pause>,
     progress: Progress,
 }
 
 impl RequestBody {
-    /// The client's body, and how to see that it moves, if there is one.
-    pub(crate) fn new(body: Incoming) -> (Self, Option<Progress>) {
+    /// The client's body, which may pause for so long, and how to see that it moves, if there is one.
+    pub(crate) fn new(body: Incoming, pause: Option<Duration>) -> (Self, Option<Progress>) {
         if body.is_end_stream() {
             return (Self::Empty, None);
         }
         let progress = Progress::default();
-        let streamed = Streamed { body, idle: Box::pin(sleep(BODY_IDLE)), progress: progress.clone() };
+        let streamed = Streamed { body, pause: pause.map(Pause::new), progress: progress.clone() };
         (Self::Streamed(Box::new(streamed)), Some(progress))
     }
 }
@@ -116,24 +145,17 @@ impl Body for RequestBody {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Self::Streamed(streamed) = self.get_mut() else { return Poll::Ready(None) };
-        match Pin::new(&mut streamed.body).poll_frame(context) {
-            Poll::Ready(Some(Err(error))) => {
-                streamed.progress.fail();
-                Poll::Ready(Some(Err(error.into())))
-            }
-            Poll::Ready(frame) => {
-                streamed.progress.step();
-                streamed.idle.as_mut().reset(Instant::now() + BODY_IDLE);
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-            }
-            Poll::Pending => match streamed.idle.as_mut().poll(context) {
-                Poll::Ready(()) => {
-                    streamed.progress.fail();
-                    Poll::Ready(Some(Err("the client paused too long in its body".into())))
-                }
-                Poll::Pending => Poll::Pending,
-            },
+        let polled = Pin::new(&mut streamed.body).poll_frame(context);
+        if streamed.pause.as_mut().is_some_and(|pause| pause.is_over(&polled, context)) {
+            streamed.progress.fail();
+            return Poll::Ready(Some(Err("the client paused too long in its body".into())));
         }
+        let frame = ready!(polled);
+        match &frame {
+            Some(Err(_)) => streamed.progress.fail(),
+            _ => streamed.progress.step(),
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {

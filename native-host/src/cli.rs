@@ -47,7 +47,7 @@ pub fn main() -> ExitCode {
         _ => {}
     }
     let arguments = matches.subcommand_matches("serve").unwrap_or(&matches);
-    match Given::by(arguments).map_err(Failure::from).and_then(serve::run) {
+    match start(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Settings(errors)) => {
             eprintln!("nodetool-auth cannot start, because of its settings:\n{errors}");
@@ -58,6 +58,16 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn start(arguments: &ArgMatches) -> Result<(), Failure> {
+    let inherited = server::inherited()?;
+    let mut values = given(arguments);
+    if let Some(listening) = &inherited {
+        // Who may pass by default depends on who can get here.
+        values.insert("AUTH_LISTEN", listening.address().to_string());
+    }
+    serve::run(Given::of(values)?, inherited)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +90,10 @@ struct Given {
 
 impl Given {
     fn by(arguments: &ArgMatches) -> Result<Self, SettingsErrors> {
-        let values = given(arguments);
+        Self::of(given(arguments))
+    }
+
+    fn of(values: BTreeMap<&'static str, String>) -> Result<Self, SettingsErrors> {
         let mut settings = Settings::parse(Host::Native, |name| values.get(name).cloned())?;
         settings.warnings.extend(slips(env::vars_os().filter_map(|(name, _)| name.into_string().ok())));
         Ok(Self { settings, values })
@@ -104,18 +117,12 @@ fn given(arguments: &ArgMatches) -> BTreeMap<&'static str, String> {
         let flag = arguments.try_get_one::<String>(name).ok().flatten().filter(|flag| !flag.trim().is_empty()).cloned();
         flag.or_else(|| env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
     };
-    SETTINGS.iter().filter_map(|setting| value(setting.name).map(|value| (setting.name, value))).chain(not_yet(&value)).collect()
-}
-
-/// Settings that this version refuses are passed on, so that the parser can say so.
-fn not_yet<'a>(value: &'a impl Fn(&'static str) -> Option<String>) -> impl Iterator<Item = (&'static str, String)> + 'a {
-    nodetool_edge_auth::NOT_YET.into_iter().filter_map(move |name| value(name).map(|value| (name, value)))
+    SETTINGS.iter().filter_map(|setting| value(setting.name).map(|value| (setting.name, value))).collect()
 }
 
 /// Variables that are settings but for one slip: what they were to change stays as it is, which may be less than was meant.
 fn slips(variables: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
-    let is_setting =
-        |name: &str| SETTINGS.iter().any(|setting| setting.name == name) || nodetool_edge_auth::NOT_YET.contains(&name);
+    let is_setting = |name: &str| SETTINGS.iter().any(|setting| setting.name == name);
     // Of short names too many others are like them.
     let meant = |name: &str| {
         let mut settings = SETTINGS.iter().map(|setting| setting.name).filter(|setting| setting.len() >= 8);

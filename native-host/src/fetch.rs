@@ -11,14 +11,14 @@ use hyper::{
     http::{request::Parts, uri::PathAndQuery},
     upgrade,
 };
-use nodetool_edge_auth::{Answer, Finish, Forward, ProxySettings, Reason, Upstream};
+use nodetool_edge_auth::{Answer, Finish, Forward, Reason};
 use tokio::time::{Instant, timeout};
 
 use crate::{
     body::{Progress, RequestBody, ResponseBody},
     clock,
     metrics::{Counters, Present, Source, UpstreamError},
-    pool::{Lease, Pool},
+    pool::{Lease, Pauses, Pool, Reach},
     respond, upgrade as tunnels,
 };
 
@@ -28,6 +28,7 @@ pub(crate) struct Fetch {
     counters: Arc<Counters>,
     authority: HeaderValue,
     response_timeout: Option<Duration>,
+    pauses: Pauses,
 }
 
 /// What of a request goes on: settled while its headers were still being looked at.
@@ -89,14 +90,17 @@ enum Failure {
 }
 
 impl Fetch {
-    pub(crate) fn new(upstream: &Upstream, settings: &ProxySettings, counters: Arc<Counters>) -> Self {
-        Self {
+    /// Nothing without an upstream.
+    pub(crate) fn new(reach: &Reach, counters: Arc<Counters>) -> Option<Self> {
+        let upstream = reach.upstream()?;
+        Some(Self {
             counters,
-            pool: Pool::new(upstream.address(), settings.connect_timeout.map(Duration::from_secs)),
+            pool: Pool::new(reach.clone()),
             // The parser of settings lets nothing else through than what a header may carry.
             authority: HeaderValue::from_str(&upstream.authority).unwrap_or(HeaderValue::from_static("")),
-            response_timeout: settings.response_timeout.map(Duration::from_secs),
-        }
+            response_timeout: reach.response_timeout(),
+            pauses: reach.pauses(),
+        })
     }
 
     pub(crate) async fn upstream(&self, mut parts: Parts, body: Incoming, mut plan: Plan) -> (Response<ResponseBody>, Source) {
@@ -104,7 +108,7 @@ impl Fetch {
         // HTTP/2 has no upgrades of this kind.
         plan.is_websocket = client.is_some();
         plan.apply(&mut parts.headers, &self.authority);
-        let (body, progress) = RequestBody::new(body);
+        let (body, progress) = RequestBody::new(body, self.pauses.client);
         let mut outgoing = Request::new(body);
         let Some(target) = plan.target(parts.uri) else {
             return (respond::answer(Answer::refusal(Reason::MalformedRequest)), Source::Gateway);
@@ -164,7 +168,7 @@ impl Fetch {
         drop_hop_by_hop(&mut parts.headers);
         say_length_once(parts.status, &mut parts.headers);
         share(&mut parts.headers, &plan.finish);
-        Some(Response::from_parts(parts, ResponseBody::upstream(body, lease)))
+        Some(Response::from_parts(parts, ResponseBody::upstream(body, lease, self.pauses.upstream)))
     }
 
     async fn send(
@@ -176,7 +180,8 @@ impl Fetch {
         loop {
             let mut lease = match kept.take() {
                 Some(lease) => lease,
-                None => self.pool.connect().await.map_err(|error| {
+                // Apart, since it is rare, and needs more room than all the rest.
+                None => Box::pin(self.pool.connect()).await.map_err(|error| {
                     let is_late = error.kind() == io::ErrorKind::TimedOut;
                     self.counters.upstream_errors.add(if is_late {
                         UpstreamError::ConnectTimeout

@@ -11,8 +11,8 @@ use std::{
 use http_body::Body;
 use hyper::{Request, Response, body::Incoming, http::request::Parts};
 use nodetool_edge_auth::{
-    Action, Answer, Effects, Escaped, Failures, Gate, KeysAnswer, Policy, ProxySettings, Reason, Secret, SignatureCheck, Step,
-    Tokens, Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
+    Action, Answer, Effects, Escaped, Failures, Gate, KeysAnswer, Policy, Reason, Scheme, Secret, SignatureCheck, Step, Tokens,
+    Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
 };
 
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     fetch::{Fetch, Plan},
     metrics::{Counters, Metrics, Present, Source},
     observe::{self, Observed, RequestId},
+    pool::Reach,
     project::Project,
     request, respond,
 };
@@ -32,7 +33,7 @@ pub(crate) struct Gateway {
     policy: Arc<Policy>,
     /// Of all threads, where they are counted.
     failures: Option<Arc<Mutex<Failures>>>,
-    proxy: ProxySettings,
+    reach: Reach,
     upstream: Option<Fetch>,
     host: Host,
     seen: Seen,
@@ -75,7 +76,7 @@ impl Gateway {
     pub(crate) fn new(
         policy: Policy,
         in_force: watch::Receiver<Arc<Tokens>>,
-        proxy: ProxySettings,
+        reach: Reach,
         project: Option<Arc<Project>>,
         metrics: &Arc<Metrics>,
     ) -> Self {
@@ -83,19 +84,19 @@ impl Gateway {
         let gate = Gate::with_tokens(policy, Arc::clone(&in_force.borrow()));
         let policy = Arc::clone(gate.policy());
         let failures = policy.failure_limit().map(|limit| Arc::new(Mutex::new(Failures::new(limit))));
-        Self::with(policy, Arc::new(Mutex::new(Known { gate, in_force })), failures, proxy, Host { project }, seen)
+        Self::with(policy, Arc::new(Mutex::new(Known { gate, in_force })), failures, reach, Host { project }, seen)
     }
 
     fn with(
         policy: Arc<Policy>,
         known: Arc<Mutex<Known>>,
         failures: Option<Arc<Mutex<Failures>>>,
-        proxy: ProxySettings,
+        reach: Reach,
         host: Host,
         seen: Seen,
     ) -> Self {
-        let upstream = proxy.upstream.as_ref().map(|upstream| Fetch::new(upstream, &proxy, Arc::clone(&seen.counters)));
-        Self { known, policy, failures, proxy, upstream, host, seen }
+        let upstream = Fetch::new(&reach, Arc::clone(&seen.counters));
+        Self { known, policy, failures, reach, upstream, host, seen }
     }
 
     /// The same gateway for another thread, with connections of its own. Where there is something to learn, keys and
@@ -106,7 +107,7 @@ impl Gateway {
             None => Arc::new(Mutex::new(self.known().clone())),
         };
         let seen = Seen { counters: self.seen.metrics.counters(), ..self.seen.clone() };
-        Self::with(Arc::clone(&self.policy), known, self.failures.clone(), self.proxy.clone(), self.host.clone(), seen)
+        Self::with(Arc::clone(&self.policy), known, self.failures.clone(), self.reach.clone(), self.host.clone(), seen)
     }
 
     /// What goes on beside the requests, if anything does.
@@ -130,14 +131,14 @@ impl Gateway {
         Present::new(&self.seen.counters, |counters| &counters.connections)
     }
 
-    pub(crate) async fn handle(&self, request: Request<Incoming>, peer: &str) -> Response<Observed> {
+    pub(crate) async fn handle(&self, request: Request<Incoming>, peer: &str, scheme: Scheme) -> Response<Observed> {
         let in_flight = observe::in_flight(&self.seen.counters);
         let began = Instant::now();
         let (parts, body) = request.into_parts();
         let id = RequestId::of(&parts.headers);
         // The request itself goes on; only who wants every detail pays for a copy.
         let line = tracing::enabled!(tracing::Level::DEBUG).then(|| (parts.method.clone(), parts.uri.path().to_owned()));
-        let (response, source) = self.answer(parts, body, &id, peer).await;
+        let (response, source) = self.answer(parts, body, &id, peer, scheme).await;
         let status = response.status().as_u16();
         self.seen.counters.answered(status, source);
         if let Some((method, path)) = line {
@@ -150,13 +151,20 @@ impl Gateway {
         Response::from_parts(head, Observed::new(body, in_flight))
     }
 
-    async fn answer(&self, parts: Parts, body: Incoming, id: &RequestId, peer: &str) -> (Response<ResponseBody>, Source) {
+    async fn answer(
+        &self,
+        parts: Parts,
+        body: Incoming,
+        id: &RequestId,
+        peer: &str,
+        scheme: Scheme,
+    ) -> (Response<ResponseBody>, Source) {
         let plan = {
             let Some(mut facts) = request::facts(&parts, !body.is_end_stream(), peer) else {
                 observe::unreadable(&parts, id, peer, &self.seen.counters);
                 return (respond::answer(Answer::refusal(Reason::MalformedRequest)), Source::Gateway);
             };
-            facts.request_id(id.as_str());
+            facts.scheme(scheme).request_id(id.as_str());
             let accountable = self.failures.as_ref().and_then(|failures| Some((failures, self.policy.accountable(&facts)?)));
             if let Some((failures, client)) = accountable
                 && let Some(seconds) = locked(failures).wait(client, clock::now())
@@ -166,7 +174,8 @@ impl Gateway {
             let step = begin(self.known().gate(), &facts, clock::now());
             let mut outcome = match step {
                 Step::Decided(outcome) => outcome,
-                step => drive(step, &self.host).await,
+                // Apart, since most requests do without, and all would have to make room for it.
+                step => Box::pin(drive(step, &self.host)).await,
             };
             let learned = std::mem::take(&mut outcome.learned);
             if !learned.is_nothing() {

@@ -24,6 +24,8 @@ mod request;
 mod respond;
 mod server;
 mod store;
+mod stream;
+mod tls;
 mod upgrade;
 mod watch;
 

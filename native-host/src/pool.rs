@@ -8,9 +8,17 @@ use std::{
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use nodetool_edge_auth::{ProxySettings, Settings, Upstream};
+use socket2::SockRef;
 use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsStream;
 
-use crate::body::RequestBody;
+use crate::{
+    body::RequestBody,
+    server::dead_peer,
+    stream::Stream,
+    tls::{Trust, Unusable},
+};
 
 /// Common servers (uvicorn, Node) close an idle connection after 5 seconds: to use it just then would fail.
 const IDLE_LIMIT: Duration = Duration::from_secs(4);
@@ -18,10 +26,72 @@ const IDLE_LIMIT: Duration = Duration::from_secs(4);
 /// More than these are not kept for later.
 const MAX_IDLE: usize = 256;
 
-pub(crate) struct Pool {
+/// How the upstream is reached, as all threads know it.
+#[derive(Clone)]
+pub(crate) struct Reach(Arc<Known>);
+
+struct Known {
+    proxy: ProxySettings,
     /// `host:port`.
     address: String,
-    connect_timeout: Option<Duration>,
+    trust: Option<Trust>,
+    client_pause: Option<Duration>,
+}
+
+/// How long a body may pause on its way.
+#[derive(Clone, Copy)]
+pub(crate) struct Pauses {
+    /// The client's.
+    pub(crate) client: Option<Duration>,
+    /// The upstream's.
+    pub(crate) upstream: Option<Duration>,
+}
+
+impl Reach {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, Unusable> {
+        let proxy = settings.proxy.clone();
+        let address = proxy.upstream.as_ref().map(Upstream::address).unwrap_or_default();
+        let trust = Trust::new(&proxy)?;
+        let client_pause = settings.server.limits.body.map(Duration::from_secs);
+        Ok(Self(Arc::new(Known { proxy, address, trust, client_pause })))
+    }
+
+    pub(crate) fn upstream(&self) -> Option<&Upstream> {
+        self.0.proxy.upstream.as_ref()
+    }
+
+    pub(crate) fn response_timeout(&self) -> Option<Duration> {
+        self.0.proxy.response_timeout.map(Duration::from_secs)
+    }
+
+    pub(crate) fn connect_timeout(&self) -> Option<Duration> {
+        self.0.proxy.connect_timeout.map(Duration::from_secs)
+    }
+
+    pub(crate) fn pauses(&self) -> Pauses {
+        Pauses { client: self.0.client_pause, upstream: self.0.proxy.idle_timeout.map(Duration::from_secs) }
+    }
+
+    /// A new connection, with whom the settings name and nobody else.
+    pub(crate) async fn connect(&self) -> io::Result<Stream> {
+        match self.connect_timeout() {
+            Some(limit) => timeout(limit, self.connected()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?,
+            None => self.connected().await,
+        }
+    }
+
+    async fn connected(&self) -> io::Result<Stream> {
+        let stream = TcpStream::connect(&self.0.address).await?;
+        stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_tcp_keepalive(&dead_peer())?;
+        let Some(Trust { connector, name }) = &self.0.trust else { return Ok(Stream::Plain(stream)) };
+        let stream = connector.connect(name.clone(), stream).await?;
+        Ok(Stream::Tls(Box::new(TlsStream::Client(stream))))
+    }
+}
+
+pub(crate) struct Pool {
+    reach: Reach,
     idle: Mutex<Vec<Idle>>,
 }
 
@@ -54,8 +124,8 @@ impl Lease {
 }
 
 impl Pool {
-    pub(crate) fn new(address: String, connect_timeout: Option<Duration>) -> Arc<Self> {
-        Arc::new(Self { address, connect_timeout, idle: Mutex::default() })
+    pub(crate) fn new(reach: Reach) -> Arc<Self> {
+        Arc::new(Self { reach, idle: Mutex::default() })
     }
 
     /// The connection that was used last of those that are usable: it is the least likely to have been closed meanwhile.
@@ -76,12 +146,7 @@ impl Pool {
 
     /// A new connection.
     pub(crate) async fn connect(self: &Arc<Self>) -> io::Result<Lease> {
-        let connecting = TcpStream::connect(&self.address);
-        let stream = match self.connect_timeout {
-            Some(limit) => timeout(limit, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??,
-            None => connecting.await?,
-        };
-        stream.set_nodelay(true)?;
+        let stream = self.reach.connect().await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         tokio::spawn(async move {
             // How it ended is told to the request that used it.

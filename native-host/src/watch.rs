@@ -1,7 +1,7 @@
-//! A deployment file that changes while the gateway runs: noticed, read, and put in force without a restart.
+//! Files that change while the gateway runs: noticed, read, and put in force without a restart.
 //!
-//! The file is looked at once a second rather than watched by the kernel: events do not come from the other side of a
-//! bind mount or a network file system, and are lost when a file is replaced by a rename or a link is turned elsewhere.
+//! They are looked at once a second rather than watched by the kernel: events do not come from the other side of a
+//! bind mount or a network file system, and are lost when one is replaced by a rename or a link is turned elsewhere.
 
 use std::{
     fs, io,
@@ -31,14 +31,17 @@ const MAX_SETTLING: usize = 10;
 /// As coarse as a file system may tell the time. What changed this lately may change again and not show it.
 const GRANULARITY: Duration = Duration::from_secs(3);
 
-/// Follows a deployment file.
+/// Follows files that belong together.
 pub(crate) struct Watch {
-    path: PathBuf,
-    in_force: watch::Sender<Arc<Tokens>>,
-    counters: Arc<Counters>,
-    seen: Option<Stamp>,
-    /// What was wrong with it the last time, so that it is said once.
-    problem: Option<String>,
+    paths: Vec<PathBuf>,
+    reader: Box<dyn Reread>,
+    seen: Vec<Option<Stamp>>,
+}
+
+/// What is done when a file may have changed.
+pub(crate) trait Reread: Send {
+    /// `is_asked`: somebody wants to hear of it in any case.
+    fn read(&mut self, is_asked: bool);
 }
 
 /// What tells one state of a file from another, without reading it.
@@ -72,12 +75,13 @@ impl Stamp {
 }
 
 impl Watch {
-    pub(crate) const fn new(path: PathBuf, in_force: watch::Sender<Arc<Tokens>>, counters: Arc<Counters>) -> Self {
-        Self { path, in_force, counters, seen: None, problem: None }
+    /// Whoever follows them has not read them yet: what they are now counts as a change.
+    pub(crate) fn new(paths: Vec<PathBuf>, reader: impl Reread + 'static) -> Self {
+        Self { paths, reader: Box::new(reader), seen: Vec::new() }
     }
 
     /// On a thread of its own, since a network file system may keep it waiting. It ends with the process, or when the
-    /// sender is dropped, through which it can be told to read the file at once.
+    /// sender is dropped, through which it can be told to read the files at once.
     pub(crate) fn start(self) -> io::Result<Sender<()>> {
         let (sender, asked) = channel();
         thread::Builder::new().name("watch".to_owned()).spawn(move || self.follow(&asked))?;
@@ -94,25 +98,56 @@ impl Watch {
         }
     }
 
+    fn stamps(&self) -> Vec<Option<Stamp>> {
+        self.paths.iter().map(|path| Stamp::of(path)).collect()
+    }
+
     fn look(&mut self) {
-        let stamp = Stamp::of(&self.path);
-        if stamp != self.seen || stamp.as_ref().is_some_and(Stamp::is_young) {
+        let stamps = self.stamps();
+        if stamps != self.seen || stamps.iter().flatten().any(Stamp::is_young) {
             self.read(false);
         }
     }
 
     fn read(&mut self, is_asked: bool) {
-        let mut stamp = Stamp::of(&self.path);
-        if stamp != self.seen {
+        let mut stamps = self.stamps();
+        if stamps != self.seen {
             for _ in 0..MAX_SETTLING {
                 thread::sleep(SETTLING);
-                let now = Stamp::of(&self.path);
-                if std::mem::replace(&mut stamp, now.clone()) == now {
+                let now = self.stamps();
+                if std::mem::replace(&mut stamps, now.clone()) == now {
                     break;
                 }
             }
         }
-        self.seen = stamp;
+        self.seen = stamps;
+        self.reader.read(is_asked);
+    }
+}
+
+/// The tokens of a deployment file.
+pub(crate) struct TokenFile {
+    path: PathBuf,
+    in_force: watch::Sender<Arc<Tokens>>,
+    counters: Arc<Counters>,
+    /// What was wrong with it the last time, so that it is said once.
+    problem: Option<String>,
+}
+
+impl TokenFile {
+    pub(crate) const fn new(path: PathBuf, in_force: watch::Sender<Arc<Tokens>>, counters: Arc<Counters>) -> Self {
+        Self { path, in_force, counters, problem: None }
+    }
+
+    fn tokens(&self) -> Result<(Option<Secret>, Tokens), StoreError> {
+        let found = store::find(&self.path)?;
+        let tokens = found.tokens()?;
+        Ok((found.token, tokens))
+    }
+}
+
+impl Reread for TokenFile {
+    fn read(&mut self, is_asked: bool) {
         match self.tokens() {
             Ok((token, tokens)) => {
                 self.problem = None;
@@ -141,11 +176,5 @@ impl Watch {
                 self.problem = Some(problem);
             }
         }
-    }
-
-    fn tokens(&self) -> Result<(Option<Secret>, Tokens), StoreError> {
-        let found = store::find(&self.path)?;
-        let tokens = found.tokens()?;
-        Ok((found.token, tokens))
     }
 }

@@ -12,12 +12,78 @@ pub struct ServerSettings {
     pub listen: SocketAddr,
     /// Where it answers probes and gives out metrics, if anywhere.
     pub admin_listen: Option<SocketAddr>,
+    /// Its certificate, if it speaks TLS.
+    pub tls: Option<TlsSettings>,
+    /// What it gives clients time for.
+    pub limits: ClientLimits,
+    /// Connections of clients at one time; more of them wait. Nothing if the host chooses.
+    pub max_connections: Option<u32>,
+    /// Seconds for requests in flight when it is asked to stop; nothing for no limit.
+    pub drain_timeout: Option<u64>,
+    /// Whether another process may listen at the same address.
+    pub reuse_port: bool,
+}
+
+/// The files of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// The path of its chain, in PEM.
+    pub certificate: String,
+    /// The path of its private key, in PEM.
+    pub key: String,
+}
+
+/// Seconds that a client may take; nothing for no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// For a TLS handshake, and for the head of a request.
+    pub head: Option<u64>,
+    /// To pause in the middle of its body, or of reading an answer.
+    pub body: Option<u64>,
+    /// Between two requests on one connection.
+    pub idle: Option<u64>,
 }
 
 impl<G: Fn(&str) -> Option<String>> Reader<G> {
     pub(super) fn server(&mut self, warnings: &mut Vec<String>) -> ServerSettings {
         let listen = self.listen();
-        ServerSettings { listen, admin_listen: self.admin_listen(listen, warnings) }
+        ServerSettings {
+            listen,
+            admin_listen: self.admin_listen(listen, warnings),
+            tls: self.tls(),
+            limits: ClientLimits {
+                head: self.seconds("AUTH_HEADER_TIMEOUT", 30),
+                body: self.seconds("AUTH_BODY_TIMEOUT", 60),
+                idle: self.seconds("AUTH_IDLE_TIMEOUT", 75),
+            },
+            max_connections: self.max_connections(),
+            drain_timeout: self.seconds("AUTH_DRAIN_TIMEOUT", 30),
+            reuse_port: self.boolean("AUTH_REUSE_PORT", false),
+        }
+    }
+
+    fn max_connections(&mut self) -> Option<u32> {
+        const NAME: &str = "AUTH_MAX_CONNECTIONS";
+        const MOST: u32 = 1_000_000;
+        let text = self.text(NAME)?;
+        let most = text.parse().ok().filter(|most| (1..=MOST).contains(most));
+        if most.is_none() {
+            self.wrong(NAME, &format!("must be a whole number from 1 to {MOST}"));
+        }
+        most
+    }
+
+    /// One without the other is no TLS, which whoever set it would not expect.
+    fn tls(&mut self) -> Option<TlsSettings> {
+        const CERTIFICATE: &str = "AUTH_TLS_CERT";
+        const KEY: &str = "AUTH_TLS_KEY";
+        match (self.text(CERTIFICATE), self.text(KEY)) {
+            (Some(certificate), Some(key)) => return Some(TlsSettings { certificate, key }),
+            (None, None) => {}
+            (Some(_), None) => self.wrong(CERTIFICATE, "needs AUTH_TLS_KEY, the file of its private key; set both, or unset it"),
+            (None, Some(_)) => self.wrong(KEY, "needs AUTH_TLS_CERT, the file of its certificate; set both, or unset it"),
+        }
+        None
     }
 
     fn admin_listen(&mut self, listen: SocketAddr, warnings: &mut Vec<String>) -> Option<SocketAddr> {

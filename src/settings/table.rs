@@ -93,6 +93,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("UPSTREAM_URL", "URL", "The API being fronted [default: none, the gateway answers with the caller's identity]"),
     setting("UPSTREAM_CONNECT_TIMEOUT", "SECONDS", "To connect to the upstream, 0 = no limit [default: 5]"),
     setting("UPSTREAM_TIMEOUT", "SECONDS", "To the first byte of the upstream's answer, 0 = no limit [default: 300]"),
+    native(
+        "UPSTREAM_IDLE_TIMEOUT",
+        "SECONDS",
+        "For pauses within the upstream's answer, 0 = no limit, since event streams pause [default: 0]",
+    ),
+    native("UPSTREAM_CA", "FILE", "PEM certificates that alone are trusted to vouch for an https upstream [default: Mozilla's]"),
     setting("AUTH_ALLOW_INSECURE", "1", "Lets none and local run with ENV=production"),
     native("AUTH_LISTEN", "ADDR:PORT", "Where to listen [default: 127.0.0.1:8000]"),
     native(
@@ -100,9 +106,18 @@ pub const SETTINGS: &[Setting] = &[
         "ADDR:PORT",
         "Where to answer probes and give out metrics, apart from everything else [default: nowhere]",
     ),
+    native("AUTH_TLS_CERT", "FILE", "PEM certificate chain: then clients are served by TLS [default: none]"),
+    native("AUTH_TLS_KEY", "FILE", "PEM private key of that certificate"),
+    native("AUTH_HEADER_TIMEOUT", "SECONDS", "For a TLS handshake, and for a request head, 0 = no limit [default: 30]"),
+    native(
+        "AUTH_BODY_TIMEOUT",
+        "SECONDS",
+        "For pauses of a client within its body, or in reading an answer, 0 = no limit [default: 60]",
+    ),
+    native("AUTH_IDLE_TIMEOUT", "SECONDS", "Between two requests on one connection, 0 = no limit [default: 75]"),
+    native("AUTH_DRAIN_TIMEOUT", "SECONDS", "For requests in flight at a stop, 0 = no limit [default: 30]"),
+    native("AUTH_MAX_CONNECTIONS", "COUNT", "Connections of clients at one time; more of them wait [default: 16384]"),
+    native("AUTH_REUSE_PORT", "BOOL", "Whether another process may listen at the same address, to take over [default: no]"),
     setting("LOG_LEVEL", "error|warn|info|debug|trace", "What to log [default: info]"),
     native("AUTH_LOG_FORMAT", "text|json", "How to log [default: text]"),
 ];
-
-/// Settings of the contract that this version does not serve. To ignore them could weaken what their user relies on.
-pub const NOT_YET: [&str; 2] = ["AUTH_TLS_CERT", "AUTH_TLS_KEY"];

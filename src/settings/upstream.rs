@@ -14,6 +14,10 @@ pub struct ProxySettings {
     pub connect_timeout: Option<u64>,
     /// Seconds to the first byte of the answer; nothing for no limit.
     pub response_timeout: Option<u64>,
+    /// Seconds that it may pause within its answer; nothing for no limit.
+    pub idle_timeout: Option<u64>,
+    /// The path of the certificates, in PEM, that alone are trusted to vouch for it.
+    pub ca: Option<String>,
 }
 
 /// The origin of the API being fronted.
@@ -26,6 +30,15 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// The host, without the brackets of an address.
+    pub fn host(&self) -> &str {
+        let host = match self.authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => host,
+            _ => &self.authority,
+        };
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
+
     /// The origin, as in `http://127.0.0.1:8080`.
     pub fn origin(&self) -> String {
         format!("{}://{}", self.scheme.as_str(), self.authority)
@@ -68,25 +81,36 @@ impl Upstream {
 
 impl<G: Fn(&str) -> Option<String>> Reader<G> {
     pub(super) fn proxy(&mut self, host: Host) -> ProxySettings {
+        let upstream = self.upstream();
         ProxySettings {
-            upstream: self.upstream(host),
+            ca: self.upstream_ca(host, upstream.as_ref()),
+            upstream,
             connect_timeout: self.seconds("UPSTREAM_CONNECT_TIMEOUT", 5),
             response_timeout: self.seconds("UPSTREAM_TIMEOUT", 300),
+            idle_timeout: self.seconds("UPSTREAM_IDLE_TIMEOUT", 0),
         }
     }
 
-    fn upstream(&mut self, host: Host) -> Option<Upstream> {
+    fn upstream(&mut self) -> Option<Upstream> {
         let url = self.text("UPSTREAM_URL")?;
         let upstream = Upstream::parse(&url);
-        match &upstream {
+        if upstream.is_none() {
             // The value is not repeated: it may hold a password, which is one of the things wrong with it.
-            None => self.wrong("UPSTREAM_URL", "must be an origin like http://127.0.0.1:8080: a scheme of http or https, a host, maybe a port, and no path, query or user"),
-            Some(upstream) if host == Host::Native && upstream.scheme == Scheme::Https => {
-                self.wrong("UPSTREAM_URL", "https upstreams are not supported by this version of the native host; use http over a private network");
-            }
-            Some(_) => {}
+            self.wrong("UPSTREAM_URL", "must be an origin like http://127.0.0.1:8080: a scheme of http or https, a host, maybe a port, and no path, query or user");
         }
         upstream
+    }
+
+    /// Where nobody would look at it, whoever set it would rely on a check that is not made.
+    fn upstream_ca(&mut self, host: Host, upstream: Option<&Upstream>) -> Option<String> {
+        const NAME: &str = "UPSTREAM_CA";
+        let path = self.text(NAME)?;
+        if host == Host::Edge {
+            self.wrong(NAME, "is for the native host, since Cloudflare decides whom a Worker trusts; unset it");
+        } else if upstream.is_none_or(|upstream| upstream.scheme != Scheme::Https) {
+            self.wrong(NAME, "is for an https upstream, which UPSTREAM_URL does not name; correct that, or unset it");
+        }
+        Some(path)
     }
 }
 
@@ -96,14 +120,15 @@ mod tests {
 
     #[test]
     fn an_origin_without_a_port_has_that_of_its_scheme() {
-        for (url, address) in [
-            ("http://a.example", "a.example:80"),
-            ("https://a.example/", "a.example:443"),
-            ("http://a.example:8080", "a.example:8080"),
-            ("http://[::1]", "[::1]:80"),
-            ("https://[::1]:9", "[::1]:9"),
+        for (url, address, host) in [
+            ("http://a.example", "a.example:80", "a.example"),
+            ("https://a.example/", "a.example:443", "a.example"),
+            ("http://a.example:8080", "a.example:8080", "a.example"),
+            ("http://[::1]", "[::1]:80", "::1"),
+            ("https://[::1]:9", "[::1]:9", "::1"),
         ] {
-            assert_eq!(Upstream::parse(url).unwrap().address(), address);
+            let upstream = Upstream::parse(url).unwrap();
+            assert_eq!((&*upstream.address(), upstream.host()), (address, host));
         }
     }
 }

@@ -35,6 +35,18 @@ describe("the unit", { skip: whyNot() }, () => {
     assert.match(analyze(UNIT.replace("ProtectHome=", "ProtectHomes="), "verify").said.join(), /ProtectHomes/);
   });
 
+  test("and so is its socket", () => {
+    const socket = readFileSync(path.join(ROOT, "examples/systemd/nodetool-auth.socket"), "utf8");
+    const verify = (text) => {
+      writeFile(path.join(folder, "nodetool-auth.service"), UNIT.replace(INSTALLED, NATIVE_BINARY));
+      const file = writeFile(path.join(folder, "nodetool-auth.socket"), text);
+      const { stderr } = spawnSync("systemd-analyze", ["verify", file], { encoding: "utf8" });
+      return stderr.split("\n").filter((line) => line.includes("nodetool-auth.s"));
+    };
+    assert.deepEqual(verify(socket), []);
+    assert.match(verify(socket.replace("Backlog=", "Backlogs=")).join(), /Backlogs/);
+  });
+
   test("is exposed to little more than the network", () => {
     const { status, stdout } = analyze(UNIT, "security", "--offline=yes", "--threshold=15");
     assert.equal(status, 0, stdout);

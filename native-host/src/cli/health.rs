@@ -4,16 +4,20 @@ use std::{
     io::{self, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use nodetool_edge_auth::{Host, Settings, SettingsErrors};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::json;
 
 use super::{EXIT_MISCONFIGURED, flags, given};
+use crate::tls;
 
-const SETTING: &str = "AUTH_LISTEN";
+/// What says where it listens, and how it speaks there.
+const SETTINGS: [&str; 3] = ["AUTH_LISTEN", "AUTH_TLS_CERT", "AUTH_TLS_KEY"];
 
 /// A status line is no longer.
 const MAX_STATUS_LINE: usize = 1024;
@@ -24,10 +28,12 @@ enum Failure {
     Settings(#[from] SettingsErrors),
     #[error("which port it listens on cannot be known; name it with --listen or AUTH_LISTEN")]
     AnyPort,
-    #[error("http://{0} does not answer: {1}")]
-    Silent(SocketAddr, io::Error),
-    #[error("http://{0} answers {1:?}, which no gateway would")]
-    Stranger(SocketAddr, String),
+    #[error("{0} does not answer: {1}")]
+    Silent(String, io::Error),
+    #[error("{0} answers {1:?}, which no gateway would")]
+    Stranger(String, String),
+    #[error("TLS cannot be spoken: {0}")]
+    Tls(#[from] rustls::Error),
     #[error("cannot print: {0}")]
     Output(io::Error),
 }
@@ -42,8 +48,8 @@ pub(super) fn command() -> Command {
     let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON, on one line");
     Command::new("health")
         .about("Ask the gateway on this machine whether it is there, as a container's health check does")
-        .after_help("It asks for /.auth/whoami without a token, which the gateway answers by itself: an upstream that is down is no reason to restart it.\n\nExit status: 0 if it answers, 78 if AUTH_LISTEN is wrong, 1 otherwise.")
-        .args(flags().filter(|flag| flag.get_id() == SETTING))
+        .after_help("It asks for /.auth/whoami without a token, which the gateway answers by itself: an upstream that is down is no reason to restart it.\n\nExit status: 0 if it answers, 78 if a setting is wrong, 1 otherwise.")
+        .args(flags().filter(|flag| SETTINGS.contains(&flag.get_id().as_str())))
         .arg(timeout)
         .arg(json)
 }
@@ -62,26 +68,29 @@ pub(super) fn run(arguments: &ArgMatches) -> ExitCode {
 fn check(arguments: &ArgMatches) -> Result<(), Failure> {
     let values = given(arguments);
     // Settings of other kinds are none of its business.
-    let settings = Settings::parse(Host::Native, |name| values.get(name).filter(|_| name == SETTING).cloned())?;
+    let settings = Settings::parse(Host::Native, |name| values.get(name).filter(|_| SETTINGS.contains(&name)).cloned())?;
     let address = reachable(settings.server.listen);
     if address.port() == 0 {
         return Err(Failure::AnyPort);
     }
     let limit = arguments.get_one::<Duration>("timeout").copied().unwrap_or_default();
-    let status_line = ask(address, limit).map_err(|error| match error.kind() {
+    // Its certificate is for a public name, and it is told nothing secret.
+    let tls = settings.server.tls.as_ref().map(|_| tls::trusting_anybody()).transpose()?;
+    let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
+    let status_line = ask(address, tls, limit).map_err(|error| {
         // A socket's way to say that the time is over.
-        io::ErrorKind::WouldBlock => Failure::Silent(address, io::ErrorKind::TimedOut.into()),
-        _ => Failure::Silent(address, error),
+        let is_late = error.kind() == io::ErrorKind::WouldBlock;
+        Failure::Silent(url.clone(), if is_late { io::ErrorKind::TimedOut.into() } else { error })
     })?;
     let status = status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
     // Who asks has no token: 401, unless everybody passes here.
     let Some(status) = status.filter(|status| ["200", "401"].contains(status)) else {
-        return Err(Failure::Stranger(address, status_line));
+        return Err(Failure::Stranger(url, status_line));
     };
     let text = if arguments.get_flag("json") {
-        json!({ "healthy": true, "url": format!("http://{address}"), "status": status.parse::<u16>().ok() }).to_string()
+        json!({ "healthy": true, "url": url, "status": status.parse::<u16>().ok() }).to_string()
     } else {
-        format!("http://{address} answers")
+        format!("{url} answers")
     };
     writeln!(io::stdout(), "{text}").map_err(Failure::Output)
 }
@@ -97,21 +106,56 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 }
 
 /// The status line of the answer, all of which must be there in time.
-fn ask(address: SocketAddr, limit: Duration) -> io::Result<String> {
+fn ask(address: SocketAddr, tls: Option<Arc<ClientConfig>>, limit: Duration) -> io::Result<String> {
     let end = Instant::now() + limit;
-    let left =
-        || Some(end.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero()).ok_or(io::ErrorKind::TimedOut);
-    let mut stream = TcpStream::connect_timeout(&address, left()?)?;
-    stream.set_write_timeout(Some(left()?))?;
+    let stream = Limited { stream: TcpStream::connect_timeout(&address, left(end)?)?, end };
+    match tls {
+        None => status_line(stream, address),
+        Some(config) => {
+            let session = ClientConnection::new(config, address.ip().into()).map_err(io::Error::other)?;
+            status_line(StreamOwned::new(session, stream), address)
+        }
+    }
+}
+
+fn status_line(mut stream: impl Read + Write, address: SocketAddr) -> io::Result<String> {
     write!(stream, "GET /.auth/whoami HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     let mut byte = [0];
     while !answer.ends_with(b"\r\n") && answer.len() < MAX_STATUS_LINE {
-        stream.set_read_timeout(Some(left()?))?;
         stream.read_exact(&mut byte)?;
         answer.extend(byte);
     }
     Ok(String::from_utf8_lossy(&answer).trim_end().to_owned())
+}
+
+fn left(end: Instant) -> io::Result<Duration> {
+    let left = end.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+/// A connection on which all that happens ends at one moment.
+struct Limited {
+    stream: TcpStream,
+    end: Instant,
+}
+
+impl Read for Limited {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(left(self.end)?))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(left(self.end)?))?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal},
+    path::Path,
     sync::Arc,
 };
 
@@ -15,16 +16,21 @@ use crate::{
     gateway::Gateway,
     log,
     metrics::Metrics,
+    pool::Reach,
     project::Project,
-    server::{self, StartError},
+    server::{self, Listening, Serving, StartError},
     store::{self, Found, TokenSource},
-    watch::Watch,
+    tls::{self, Certificate, Renewal},
+    watch::{TokenFile, Watch},
 };
 
-pub(super) fn run(given: Given) -> Result<(), Failure> {
+pub(super) fn run(given: Given, inherited: Option<Listening>) -> Result<(), Failure> {
     let metrics = Metrics::new();
     let counters = metrics.counters();
     let _flush = log::to_stderr(&given.settings, Arc::clone(&counters)).map_err(StartError::from)?;
+    if let Err(error) = server::raise_limit() {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
     for warning in &given.settings.warnings {
         tracing::warn!("{warning}");
     }
@@ -32,18 +38,33 @@ pub(super) fn run(given: Given) -> Result<(), Failure> {
     let found = given.found(store::find_or_generate)?;
     let settings = given.settings;
     let tokens = found.as_ref().map_or(Ok(Tokens::default()), Found::tokens)?;
-    let listening = server::listen(settings.server.listen, PUBLIC)?;
-    let admin = settings.server.admin_listen.map(|address| server::listen(address, "AUTH_ADMIN_LISTEN")).transpose()?;
+    let reach = Reach::new(&settings);
+    let certificate = settings.server.tls.as_ref().map(Certificate::new);
+    let loaded = certificate.as_ref().map(Certificate::load).transpose();
+    let (reach, loaded) = tls::both(reach, loaded)?;
+    let listening = match inherited {
+        Some(listening) => listening,
+        None => server::listen(settings.server.listen, settings.server.reuse_port, PUBLIC)?,
+    };
+    let admin = settings.server.admin_listen.map(|address| server::listen(address, false, "AUTH_ADMIN_LISTEN")).transpose()?;
     let banner = Banner { policy: &settings.policy, found: found.as_ref(), shows_token: found.as_ref().is_some_and(shows_token) };
     // Nobody to read it is no reason not to serve.
     let _ = banner.print(&mut io::stdout().lock());
 
     let project = settings.project.as_ref().map(|project| Project::new(project, Arc::clone(&counters))).transpose()?;
     let (in_force, tokens) = watch::channel(Arc::new(tokens));
-    let file = found.as_ref().and_then(Found::path);
-    let watch = file.map(|file| Watch::new(file.to_owned(), in_force, counters));
+    let file = found.as_ref().and_then(Found::path).map(Path::to_owned);
+    let mut watches: Vec<Watch> =
+        file.map(|file| Watch::new(vec![file.clone()], TokenFile::new(file, in_force, counters))).into_iter().collect();
+    let tls = certificate.zip(loaded).map(|(certificate, loaded)| {
+        certificate.warn(&loaded);
+        let files = certificate.files();
+        let (renewal, tls) = Renewal::of(certificate, loaded);
+        watches.push(Watch::new(files, renewal));
+        tls
+    });
     let (asks_for_token, fetches_keys) = (settings.policy.provider() == Provider::Static, settings.policy.fetches_keys());
-    let gateway = Gateway::new(settings.policy, tokens.clone(), settings.proxy, project.clone(), &metrics);
+    let gateway = Gateway::new(settings.policy, tokens.clone(), reach, project.clone(), &metrics);
     if let Some(listening) = admin {
         let admin = Admin {
             metrics,
@@ -53,7 +74,7 @@ pub(super) fn run(given: Given) -> Result<(), Failure> {
         };
         admin.start(listening).map_err(StartError::from)?;
     }
-    Ok(server::run(listening, gateway, watch)?)
+    Ok(server::run(listening, gateway, Serving { settings: settings.server, tls, watches })?)
 }
 
 /// What decides where everyone else is served.

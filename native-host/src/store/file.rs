@@ -130,13 +130,13 @@ pub(crate) fn loose_mode(path: &Path) -> Option<LooseMode> {
 }
 
 #[cfg(unix)]
-fn mode_of(path: &Path) -> Option<u32> {
+pub(crate) fn mode_of(path: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt;
     Some(fs::metadata(path).ok()?.permissions().mode() & 0o777)
 }
 
 #[cfg(not(unix))]
-const fn mode_of(_: &Path) -> Option<u32> {
+pub(crate) const fn mode_of(_: &Path) -> Option<u32> {
     None
 }
 

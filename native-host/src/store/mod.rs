@@ -12,7 +12,7 @@ use std::{
 use nodetool_edge_auth::{Digest, Host, Secret, Settings, SettingsErrors, Tokens, UnixTime, generate_token};
 
 use file::Written;
-pub(crate) use file::{is_writable, loose_mode};
+pub(crate) use file::{is_writable, loose_mode, mode_of};
 use yaml::{Content, Problem, Replaced};
 
 /// How often a file may change between the reading and the writing of it.

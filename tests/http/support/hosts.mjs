@@ -61,7 +61,7 @@ export function spawnNative({ settings = {}, home = temporaryFolder(), args = ["
   });
   const listening = new Promise((resolve, reject) => {
     child.stderr.on("data", () => {
-      const found = /listening on http:\/\/127\.0\.0\.1:(\d+)/.exec(output.stderr);
+      const found = /listening on https?:\/\/127\.0\.0\.1:(\d+)/.exec(output.stderr);
       if (!found) return;
       // What it generated, if a test changes the file before it ends.
       secretsOfFile(env.NODETOOL_CONFIG_PATH);
@@ -81,7 +81,7 @@ export async function startNative({ settings, ...options } = {}) {
     ...running,
     name: "native",
     port,
-    url: `http://127.0.0.1:${port}`,
+    url: `${settings?.AUTH_TLS_CERT ? "https" : "http"}://127.0.0.1:${port}`,
     pid: running.child.pid,
     log: () => running.output.stderr,
     async stop(signal = "SIGKILL") {

@@ -3,6 +3,7 @@
 mod network;
 mod project;
 mod settings;
+mod tls;
 mod token;
 
 use std::{io, process::ExitCode};
@@ -55,12 +56,13 @@ fn all(given: &Given) -> io::Result<Vec<Finding>> {
     let (project, upstream, listener, admin) = runtime.block_on(async {
         tokio::join!(
             project::of_project(settings),
-            network::of_upstream(&settings.proxy),
-            network::of_listener(settings.server.listen),
+            network::of_upstream(settings),
+            network::of_listener(&settings.server),
             network::of_admin_listener(settings.server.admin_listen)
         )
     });
     findings.extend(project);
+    findings.extend(tls::of_certificate(&settings.server));
     findings.extend([upstream, listener].into_iter().chain(admin));
     Ok(findings)
 }

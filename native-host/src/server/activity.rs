@@ -1,0 +1,162 @@
+//! What a connection of a client is doing, and how long it may go on like that.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use nodetool_edge_auth::ClientLimits;
+
+/// Stands for something that is not happening.
+const NEVER: u64 = u64::MAX;
+
+/// Shared by the socket, the requests and the timer of one connection, all on one thread.
+///
+/// Times are milliseconds since it began.
+pub(super) struct Activity {
+    began: Instant,
+    limits: Limits,
+    /// Requests whose answers are not over.
+    in_flight: AtomicU32,
+    has_served: AtomicBool,
+    is_http2: AtomicBool,
+    /// Whether the head of a request has begun, and the request has not.
+    is_in_head: AtomicBool,
+    /// Since when nothing has come or gone, while no request is in flight; or since when the head of one comes.
+    waits_since: AtomicU64,
+    /// Since when the client has taken nothing of what it is sent.
+    stalls_since: AtomicU64,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) head: Option<Duration>,
+    body: Option<Duration>,
+    idle: Option<Duration>,
+}
+
+impl Limits {
+    pub(super) fn new(limits: ClientLimits) -> Self {
+        let seconds = |limit: Option<u64>| limit.map(Duration::from_secs);
+        Self { head: seconds(limits.head), body: seconds(limits.body), idle: seconds(limits.idle) }
+    }
+
+    /// How often to look: whatever begins after a look cannot be over its limit before the next.
+    pub(super) fn period(self) -> Option<Duration> {
+        [self.head, self.body, self.idle].into_iter().flatten().min()
+    }
+}
+
+/// What a look at a connection finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judgement {
+    /// Nothing to wait for, or still time: look again at this moment, if at any.
+    Fine(Option<Instant>),
+    /// It was idle for too long, and can end in good manners.
+    Idle,
+    /// The client had its time.
+    TooSlow(&'static str),
+}
+
+impl Activity {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            began: Instant::now(),
+            limits,
+            in_flight: AtomicU32::new(0),
+            has_served: AtomicBool::new(false),
+            is_http2: AtomicBool::new(false),
+            is_in_head: AtomicBool::new(false),
+            waits_since: AtomicU64::new(0),
+            stalls_since: AtomicU64::new(NEVER),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(NEVER - 1)
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn has_served(&self) -> bool {
+        self.has_served.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.is_http2.load(Ordering::Relaxed)
+    }
+
+    /// Whether part of a request has come.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.is_in_head.load(Ordering::Relaxed)
+    }
+
+    /// Bytes came.
+    pub(super) fn received(&self) {
+        // In HTTP/2 they need not be of a request.
+        let is_a_head = !self.is_http2() || !self.has_served();
+        if is_a_head && !self.is_busy() && !self.is_in_head() {
+            self.is_in_head.store(true, Ordering::Relaxed);
+            if self.has_served() {
+                self.waits_since.store(self.now(), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Bytes went.
+    pub(super) fn sent(&self) {
+        if self.stalls_since.load(Ordering::Relaxed) != NEVER {
+            self.stalls_since.store(NEVER, Ordering::Relaxed);
+        }
+        // The rest of an answer is no idleness.
+        if !self.is_busy() && self.has_served() && !self.is_in_head() {
+            self.waits_since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// The client takes nothing.
+    pub(super) fn stalled(&self) {
+        if self.stalls_since.load(Ordering::Relaxed) == NEVER {
+            self.stalls_since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// The head of a request is complete.
+    pub(super) fn begin(&self, is_http2: bool) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.is_in_head.store(false, Ordering::Relaxed);
+        if !self.has_served() {
+            self.is_http2.store(is_http2, Ordering::Relaxed);
+            self.has_served.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// An answer is over.
+    pub(super) fn end(&self) {
+        self.waits_since.store(self.now(), Ordering::Relaxed);
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn judge(&self) -> Judgement {
+        let over = |since: u64, limit: Option<Duration>| limit.map(|limit| self.began + Duration::from_millis(since) + limit);
+        let stalls_since = self.stalls_since.load(Ordering::Relaxed);
+        let waits_since = self.waits_since.load(Ordering::Relaxed);
+        let next = self.limits.period().map(|period| Instant::now() + period);
+        let (end, judgement) = if stalls_since != NEVER {
+            (over(stalls_since, self.limits.body), Judgement::TooSlow("a client read nothing of its answer for too long"))
+        } else if self.is_busy() {
+            return Judgement::Fine(next);
+        } else if self.is_in_head() || !self.has_served() {
+            (over(waits_since, self.limits.head), Judgement::TooSlow("a client took too long for the head of its request"))
+        } else {
+            (over(waits_since, self.limits.idle), Judgement::Idle)
+        };
+        match end {
+            Some(end) if end <= Instant::now() => judgement,
+            // Before this end it may begin something that has an earlier one.
+            end => Judgement::Fine([end, next].into_iter().flatten().min()),
+        }
+    }
+}

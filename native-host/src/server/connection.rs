@@ -1,0 +1,263 @@
+//! One connection of a client, from its first byte to its end.
+
+use std::{convert::Infallible, io, pin::Pin, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use nodetool_edge_auth::{ClientLimits, Scheme};
+use rustls::ServerConfig;
+use socket2::TcpKeepalive;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_rustls::{TlsAcceptor, TlsStream};
+
+use super::{
+    activity::{Activity, Judgement, Limits},
+    client::{Client, ClientStream, Slot},
+};
+use crate::{gateway::Gateway, stream::Stream};
+
+/// Room for a request line and headers together.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// Requests at one time on a connection of HTTP/2.
+const MAX_STREAMS: u32 = 128;
+
+/// Requests that a client of HTTP/2 may have taken back before anybody looked at them (CVE-2023-44487).
+const MAX_RESET_STREAMS: usize = 20;
+
+/// Answers that HTTP/2 holds for one request whose client does not read on.
+const MAX_UNSENT: usize = 64 * 1024;
+
+/// What a client of HTTP/2 may send of bodies before the upstream has taken any, for one request and for all.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// For a client of HTTP/2 to show that it is still there.
+const PING_EVERY: Duration = Duration::from_secs(30);
+
+/// At a stop, for a request that is on its way over a kept connection, whose client could not know.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// To say farewell.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// Tells the system to notice that a peer is gone without a word, in about two minutes: where a pause is no fault,
+/// nobody else would.
+pub(crate) fn dead_peer() -> TcpKeepalive {
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
+    #[cfg(unix)]
+    let keepalive = keepalive.with_interval(Duration::from_secs(15)).with_retries(4);
+    keepalive
+}
+
+/// All connections of one thread.
+pub(super) struct Connections {
+    gateway: Arc<Gateway>,
+    limits: Limits,
+    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+    stopped: watch::Receiver<bool>,
+    protocols: Arc<Protocols>,
+}
+
+struct Protocols {
+    http1: http1::Builder,
+    /// Either, as the first bytes tell.
+    either: auto::Builder<TokioExecutor>,
+}
+
+impl Connections {
+    pub(super) fn new(
+        gateway: Gateway,
+        limits: ClientLimits,
+        tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+        stopped: watch::Receiver<bool>,
+    ) -> Self {
+        // Time is kept in `activity`, which knows a pause between requests from one within them.
+        let mut http1 = http1::Builder::new();
+        http1.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD);
+        let mut either = auto::Builder::new(TokioExecutor::new());
+        either.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD);
+        either
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_EVERY)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+            .max_header_list_size(MAX_HEAD as u32)
+            .max_send_buf_size(MAX_UNSENT)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW);
+        let protocols = Arc::new(Protocols { http1, either });
+        Self { gateway: Arc::new(gateway), limits: Limits::new(limits), tls, stopped, protocols }
+    }
+
+    /// Serves a connection beside all others.
+    pub(super) fn serve(&self, stream: TcpStream, slot: Slot) {
+        // Answers are written whole; a socket that refuses the option is as good as closed.
+        let _ = stream.set_nodelay(true);
+        let Ok(peer) = stream.peer_addr() else { return };
+        let tls = self.tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.borrow())));
+        let client = Arc::new(Client {
+            gateway: Arc::clone(&self.gateway),
+            peer: peer.ip().to_canonical().to_string(),
+            scheme: if tls.is_some() { Scheme::Https } else { Scheme::Http },
+            activity: Activity::new(self.limits),
+            stopped: self.stopped.clone(),
+            _present: self.gateway.connected(),
+        });
+        let protocols = Arc::clone(&self.protocols);
+        let limit = self.limits.head;
+        tokio::spawn(async move {
+            // Apart, since what it takes is not needed afterwards.
+            let begun = Box::pin(async {
+                tokio::select! {
+                    begun = within(limit, begin(stream, tls)) => begun,
+                    () = lingered(client.stopped.clone()) => Err(io::ErrorKind::TimedOut.into()),
+                }
+            })
+            .await;
+            let (stream, is_http1) = match begun {
+                Ok(begun) => begun,
+                Err(error) => return tracing::debug!(%error, peer = client.peer, "a connection did not begin"),
+            };
+            let stream = TokioIo::new(ClientStream::new(stream, Arc::clone(&client), slot));
+            let service = {
+                let client = Arc::clone(&client);
+                service_fn(move |request| {
+                    let client = Arc::clone(&client);
+                    // On the heap, for as long as there is a request: hyper has a place for it in each connection, idle
+                    // ones as well.
+                    Box::pin(async move { Ok::<_, Infallible>(client.handle(request).await) })
+                })
+            };
+            if is_http1 {
+                let connection = protocols.http1.serve_connection(stream, service).with_upgrades();
+                converse(connection, |connection| connection.graceful_shutdown(), &client).await;
+            } else {
+                // It is larger, and not every connection is to have room for it.
+                let connection = protocols.either.serve_connection_with_upgrades(stream, service);
+                Box::pin(converse(connection, |connection| connection.graceful_shutdown(), &client)).await;
+            }
+        });
+    }
+}
+
+/// What a connection begins with: the TLS handshake, if there is to be one, and the first bytes. Whether they can only be
+/// HTTP/1.1 is told as well: to leave that to hyper takes another 8 KB for each connection.
+async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<(Stream, bool)> {
+    /// As HTTP/2 begins (RFC 9113, section 3.4).
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+    let Some(tls) = tls else {
+        let mut first = [0; PREFACE.len()];
+        let length = stream.peek(&mut first).await?;
+        let is_http1 = length > 0 && !PREFACE.starts_with(first.get(..length).unwrap_or_default());
+        return Ok((Stream::Plain(stream), is_http1));
+    };
+    let stream = secure(tls, stream).await?;
+    let is_http1 = stream.get_ref().1.alpn_protocol() == Some(b"http/1.1");
+    Ok((Stream::Tls(Box::new(stream)), is_http1))
+}
+
+/// Ends a moment after the process is asked to stop: whoever has said nothing until then has nothing to say.
+async fn lingered(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+    sleep(LINGER).await;
+}
+
+async fn within<T>(limit: Option<Duration>, future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match limit {
+        Some(limit) => timeout(limit, future).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?,
+        None => future.await,
+    }
+}
+
+/// The TLS handshake.
+async fn secure(tls: TlsAcceptor, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    /// The first byte of a record with a handshake (RFC 8446, section 5.1).
+    const HANDSHAKE: u8 = 22;
+    const EXPLANATION: &str = r#"{"detail":"This port speaks HTTPS"}"#;
+    let mut first = [0];
+    stream.peek(&mut first).await?;
+    let [first] = first;
+    if first != HANDSHAKE && first.is_ascii_uppercase() {
+        // A person who forgot a letter, most likely: an alert of TLS would tell them nothing. What they sent is read, since
+        // otherwise the system would cut the connection, and the answer with it.
+        let mut head = vec![0; MAX_HEAD];
+        let _ = stream.read(&mut head).await?;
+        let answer = format!(
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncache-control: no-store\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{EXPLANATION}",
+            EXPLANATION.len()
+        );
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the client spoke plain HTTP"));
+    }
+    Ok(TlsStream::Server(tls.accept(stream).await?))
+}
+
+/// Requests and answers, one after the other, for as long as the client keeps to its time. `finish` lets a connection end
+/// after what is in flight.
+async fn converse<C, E>(connection: C, finish: fn(Pin<&mut C>), client: &Client)
+where
+    C: Future<Output = Result<(), E>>,
+    E: std::fmt::Debug,
+{
+    let activity = &client.activity;
+    let mut connection = std::pin::pin!(connection);
+    let mut stopped = client.stopped.clone();
+    let mut stop = std::pin::pin!(async move {
+        // Only when the process ends nobody is there to say so.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    });
+    let (mut is_stopping, mut is_closing) = (false, false);
+    let mut look = std::pin::pin!(sleep_until(Instant::now()));
+    loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(?error, "a connection ended");
+                }
+                return;
+            }
+            () = stop.as_mut(), if !is_stopping => {
+                is_stopping = true;
+                if activity.is_http2() {
+                    finish(connection.as_mut());
+                } else {
+                    look.as_mut().reset(Instant::now() + LINGER);
+                }
+            }
+            () = look.as_mut() => {
+                // In HTTP/1.1 a request whose head has begun is answered, and told to be the last.
+                if is_stopping && !is_closing && !activity.is_in_head() {
+                    is_closing = true;
+                    finish(connection.as_mut());
+                }
+                let next = match activity.judge() {
+                    Judgement::Fine(next) => next,
+                    Judgement::Idle if !is_closing => {
+                        is_closing = true;
+                        finish(connection.as_mut());
+                        Some((Instant::now() + CLOSING).into_std())
+                    }
+                    Judgement::Idle => return,
+                    Judgement::TooSlow(what) => return tracing::debug!(peer = client.peer, "{what}"),
+                };
+                let next = next.map_or_else(|| Instant::now() + FAR, Instant::from_std);
+                look.as_mut().reset(next);
+            }
+        }
+    }
+}
+
+/// When there is nothing to look for.
+const FAR: Duration = Duration::from_secs(86_400);

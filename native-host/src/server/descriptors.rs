@@ -1,0 +1,63 @@
+//! How many files, and so connections, the system lets this process have open.
+
+use std::{
+    io,
+    sync::atomic::{AtomicI64, Ordering},
+};
+
+use crate::clock;
+
+/// Raises the limit to what the system allows at most. Many systems start programs with 1024, for the sake of old ones
+/// that cannot cope with more.
+#[cfg(unix)]
+pub(crate) fn raise_limit() -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return Ok(());
+    }
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
+#[cfg(not(unix))]
+pub(crate) const fn raise_limit() -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(unix)]
+fn limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
+#[cfg(not(unix))]
+const fn limit() -> Option<u64> {
+    None
+}
+
+/// Connections of clients, if nobody says otherwise.
+const USUAL: u32 = 16_384;
+
+/// As many connections of clients as are wanted, if a quarter of all descriptors remains for upstreams and files.
+pub(super) fn room_for(wanted: Option<u32>) -> usize {
+    let room = usize::try_from(wanted.unwrap_or(USUAL)).unwrap_or(usize::MAX);
+    let Some(limit) = limit() else { return room };
+    let most = usize::try_from(limit - limit / 4).unwrap_or(usize::MAX).max(1);
+    if wanted.is_some() && room > most {
+        tracing::warn!(
+            "AUTH_MAX_CONNECTIONS is {room}, but the limit of open files is {limit}: at most {most} connections are served at one time; raise it (LimitNOFILE= of systemd, ulimit -n)"
+        );
+    }
+    room.min(most)
+}
+
+/// Once a minute at most: it is said by each connection that waits.
+pub(super) fn say_that_it_is_full() {
+    const PERIOD: i64 = 60;
+    static SAID: AtomicI64 = AtomicI64::new(i64::MIN / 2);
+    let now = i64::try_from(clock::now().as_secs()).unwrap_or(0);
+    let said = SAID.load(Ordering::Relaxed);
+    if now.saturating_sub(said).abs() >= PERIOD && SAID.compare_exchange(said, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    {
+        tracing::warn!("as many connections are open as AUTH_MAX_CONNECTIONS and the limit of open files allow: others wait");
+    }
+}
