@@ -125,7 +125,6 @@ export async function startEdge({ settings = {}, bindings = {}, others = [], sto
     });
   };
   const gateway = {
-    name: "gateway",
     ...SCRIPT,
     bindings: settings,
     kvNamespaces: { AUTH_KV: "auth" },
@@ -134,7 +133,7 @@ export async function startEdge({ settings = {}, bindings = {}, others = [], sto
     unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }],
   };
   const miniflare = new Miniflare({
-    workers: [gateway, ...others],
+    ...(others.length === 0 ? gateway : { workers: [{ name: "gateway", ...gateway }, ...others] }),
     host: "127.0.0.1",
     port: 0,
     cf: false,
