@@ -288,7 +288,7 @@ describe("/metrics", () => {
       await are([0, 0, 0]);
       const socket = new WebSocket(`ws://127.0.0.1:${host.port}/ws`, { headers: { authorization: `Bearer ${TOKEN}` } });
       await once(socket, "open");
-      await are([0, 0, 1]);
+      await are([0, 1, 1]);
       socket.close();
       await are([0, 0, 0]);
     });

@@ -10,6 +10,7 @@ import { after, before, describe, test as nodeTest } from "node:test";
 import { WebSocket, WebSocketServer } from "ws";
 
 import { makeCertificate } from "./support/certificates.mjs";
+import { until } from "./support/gateway.mjs";
 import { AUTHORIZATION, NATIVE_BINARY, STATIC, spawnNative, startNative, temporaryFolder, writeFile } from "./support/hosts.mjs";
 import { ask, request } from "./support/raw.mjs";
 import { stopper } from "./support/stop.mjs";
@@ -119,7 +120,8 @@ describe("an upstream by https", () => {
       await through(`https://localhost:${server.port}`, settings, async (host) => {
         const answer = await get(host);
         assert.deepEqual([answer.status, JSON.parse(answer.body).detail], [502, "Upstream unavailable"]);
-        assert.match(host.log(), new RegExp(`the upstream cannot be reached.*(${reason.source})`));
+        const said = new RegExp(`the upstream cannot be reached.*(${reason.source})`);
+        await until(`the log says ${said}`, 10_000, () => said.test(host.log()));
         assert.deepEqual(server.received, []);
       });
     });
@@ -135,7 +137,7 @@ describe("an upstream by https", () => {
       const url = `https://localhost:${server.address().port}`;
       await through(url, { UPSTREAM_CONNECT_TIMEOUT: "1" }, async (host) => {
         assert.equal((await get(host)).status, 502);
-        assert.match(host.log(), reason);
+        await until(`the log says ${reason}`, 10_000, () => reason.test(host.log()));
       });
       await stop();
     }
