@@ -55,13 +55,18 @@ async function runRequests(cases) {
   return failures;
 }
 
+/** How a request is called whose vector says nothing of it. */
+const ID = "vector-1";
+
 async function run(vector, host) {
   const upstream = upstreams[host.name];
   upstream.take();
   const { method, target, headers = [], body } = vector.request;
   const named = headers.some(([name]) => name.toLowerCase() === "host");
   const hostHeader = headers.find(([name]) => name.toLowerCase() === "host")?.[1] ?? `127.0.0.1:${host.port}`;
-  const all = named ? headers : [["Host", hostHeader], ...headers];
+  // Without one, each host calls the request in its own way.
+  const marked = headers.some(([name]) => name.toLowerCase() === "x-request-id") ? headers : [["X-Request-Id", ID], ...headers];
+  const all = named ? marked : [["Host", hostHeader], ...marked];
   const answer = await ask(host.port, request({ method, target, headers: all, body }), { head: method === "HEAD" });
   const received = await Promise.all(upstream.take().map(async (entry) => ({ ...entry, body: await entry.body })));
   return { host: host.name, answer, received, hostHeader };
@@ -115,6 +120,8 @@ function checkReceived(vector, expected, received, { host, hostHeader }) {
     const leaked = values(dropped.toLowerCase()).filter((value) => sent.includes(value));
     assert.deepEqual(leaked, [], `${dropped} is dropped`);
   }
+  const id = headers.find(([name]) => name.toLowerCase() === "x-request-id")?.[1] ?? ID;
+  assert.deepEqual(values("x-request-id"), [id], "the id of the request goes on");
   const upstreamHost = values("host");
   assert.ok(upstreamHost.length === 1 && upstreamHost[0].startsWith("127.0.0.1:") && upstreamHost[0] !== hostHeader, `Host is ${upstreamHost}`);
 }

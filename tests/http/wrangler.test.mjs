@@ -26,7 +26,7 @@ describe("wrangler dev", () => {
       assert.deepEqual(await ask(), REFUSED);
       assert.deepEqual(await ask(TOKEN), SERVED);
       assert.equal((await ask(`${TOKEN}x`))[0], 401);
-      const log = await logged(/reason=invalid_token/);
+      const log = await logged(/"reason":"invalid_token"/);
       assert.ok(!log.includes(TOKEN), "the token is not logged");
     }));
 
@@ -63,7 +63,7 @@ describe("wrangler dev", () => {
     await developing(state, { ENV: "development", AUTH_PROVIDER: "static" }, async (ask, logged) => {
       assert.deepEqual(await ask(token), SERVED);
       assert.equal((await ask("wrong"))[0], 401);
-      assert.ok(!(await logged(/reason=invalid_token/)).includes(token), "and not shown again");
+      assert.ok(!(await logged(/"reason":"invalid_token"/)).includes(token), "and not shown again");
     });
   });
 
