@@ -10,7 +10,10 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use nodetool_edge_auth::{ProxySettings, Settings, Upstream};
 use socket2::SockRef;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 use tokio_rustls::TlsStream;
 
 use crate::{
@@ -92,7 +95,23 @@ impl Reach {
 
 pub(crate) struct Pool {
     reach: Reach,
-    idle: Mutex<Vec<Idle>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// In the order in which they came back.
+    idle: Vec<Idle>,
+    /// Whether somebody closes those whose time is over.
+    is_tended: bool,
+}
+
+impl Kept {
+    fn close_expired(&mut self) {
+        let now = Instant::now();
+        let expired = self.idle.iter().take_while(|connection| now.duration_since(connection.since) > IDLE_LIMIT).count();
+        self.idle.drain(..expired);
+    }
 }
 
 struct Idle {
@@ -116,32 +135,45 @@ impl Lease {
         if !self.is_reusable || self.sender.is_closed() {
             return;
         }
-        let mut idle = self.pool.idle();
-        if idle.len() < MAX_IDLE {
-            idle.push(Idle { sender: self.sender, since: Instant::now() });
+        let mut kept = self.pool.kept();
+        if kept.idle.len() < MAX_IDLE {
+            kept.idle.push(Idle { sender: self.sender, since: Instant::now() });
+            if !std::mem::replace(&mut kept.is_tended, true) {
+                tokio::spawn(Arc::clone(&self.pool).tend());
+            }
         }
     }
 }
 
 impl Pool {
     pub(crate) fn new(reach: Reach) -> Arc<Self> {
-        Arc::new(Self { reach, idle: Mutex::default() })
+        Arc::new(Self { reach, kept: Mutex::default() })
     }
 
     /// The connection that was used last of those that are usable: it is the least likely to have been closed meanwhile.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Lease> {
-        let mut idle = self.idle();
-        // They stand in the order in which they came back.
-        let now = Instant::now();
-        let expired = idle.iter().take_while(|connection| now.duration_since(connection.since) > IDLE_LIMIT).count();
-        idle.drain(..expired);
-        let at = idle.iter().rposition(|connection| connection.sender.is_ready())?;
-        let sender = idle.remove(at).sender;
+        let mut kept = self.kept();
+        kept.close_expired();
+        let at = kept.idle.iter().rposition(|connection| connection.sender.is_ready())?;
+        let sender = kept.idle.remove(at).sender;
         Some(Lease { sender, is_reused: true, is_reusable: true, pool: Arc::clone(self) })
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Closes connections when their time is over, also when nobody asks for one any more.
+    async fn tend(self: Arc<Self>) {
+        loop {
+            sleep(IDLE_LIMIT).await;
+            let mut kept = self.kept();
+            kept.close_expired();
+            if kept.idle.is_empty() {
+                kept.is_tended = false;
+                return;
+            }
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A new connection.
