@@ -189,9 +189,14 @@ impl Policy {
     }
 
     /// The address by which failures of the client count, if it is known: what a proxy describes comes from that of the proxy,
-    /// unless the proxy is trusted and says more.
+    /// unless the proxy is trusted and says whose it is.
     pub fn accountable(&self, facts: &Facts<'_>) -> Option<IpAddr> {
-        let is_known = facts.asker == Asker::Client || self.trusted_proxies.sent(facts);
+        let is_known = match facts.asker {
+            Asker::Client => true,
+            // Where proxies are named, whoever else asks is none.
+            _ if !self.trusted_proxies.sent(facts) => !self.trusted_proxies.is_empty(),
+            _ => !facts.forwarded_for.is_empty(),
+        };
         self.client(facts).filter(|_| is_known).and_then(proxies::parsed)
     }
 

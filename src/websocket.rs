@@ -61,10 +61,13 @@ impl<'a> Offer<'a> {
 
     /// What is left for the upstream, if a token was among them; perhaps nothing.
     pub(crate) fn without_token(&self) -> Option<String> {
-        if self.credential() == Credential::None {
-            return None;
-        }
-        let others = self.0.iter().skip(2).filter_map(|item| core::str::from_utf8(item).ok());
+        let named = match self.credential() {
+            Credential::None => return None,
+            Credential::Bearer(_) => 2,
+            // Any of them may be one.
+            Credential::Malformed => self.0.len(),
+        };
+        let others = self.0.iter().skip(named).filter_map(|item| core::str::from_utf8(item).ok());
         Some(others.collect::<Vec<_>>().join(", "))
     }
 }
@@ -137,8 +140,8 @@ mod tests {
             (&["bearer"], Credential::Malformed, Some("")),
             (&["bearer, "], Credential::Malformed, Some("")),
             (&["Bearer, abc"], Credential::Malformed, Some("")),
-            (&["chat, bearer, abc"], Credential::Malformed, Some("abc")),
-            (&["bearer, abc, bearer, def"], Credential::Malformed, Some("bearer, def")),
+            (&["chat, bearer, abc"], Credential::Malformed, Some("")),
+            (&["bearer, abc, bearer, def"], Credential::Malformed, Some("")),
             (&["bearer, a bc"], Credential::Malformed, Some("")),
         ] {
             let lines: alloc::vec::Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();

@@ -16,6 +16,7 @@ use nodetool_edge_auth::Settings;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
     Layer,
+    filter::Targets,
     fmt::{self, time::SystemTime},
     layer::SubscriberExt,
     util::SubscriberInitExt,
@@ -41,6 +42,8 @@ pub(crate) fn to_stderr(settings: &Settings, counters: Arc<Counters>) -> io::Res
     } else {
         lines.with_ansi(io::stderr().is_terminal()).boxed()
     };
-    tracing_subscriber::registry().with(lines).with(limit).with(level).init();
+    // Of others only what matters: what they tell of a request at `debug` is not for a log, and its query least of all.
+    let levels = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level).with_default(level.min(LevelFilter::WARN));
+    tracing_subscriber::registry().with(lines).with(limit).with(levels).init();
     Ok(flush)
 }

@@ -90,6 +90,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Answers<R, W> {
     /// to stop in between loses nothing. False at the end.
     async fn step(&mut self, of_one_frame: bool) -> io::Result<bool> {
         if self.full.is_empty() {
+            // What is written by TLS may still be on its way, and nobody else would see to it.
+            self.to.flush().await?;
             self.full = 0..self.from.read(&mut self.buffer).await?;
             return Ok(!self.full.is_empty());
         }

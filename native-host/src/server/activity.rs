@@ -1,7 +1,10 @@
 //! What a connection of a client is doing, and how long it may go on like that.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -26,6 +29,30 @@ pub(super) struct Activity {
     waits_since: AtomicU64,
     /// Since when the client has taken nothing of what it is sent.
     stalls_since: AtomicU64,
+    /// The same of each answer in HTTP/2, where a client can leave one and take the others.
+    answers: Mutex<Vec<Weak<AtomicU64>>>,
+}
+
+/// What a client of HTTP/2 has taken of one answer.
+pub(super) struct Taken {
+    activity_began: Instant,
+    waits_since: Arc<AtomicU64>,
+}
+
+impl Taken {
+    /// A part of it was handed out, and no other is asked for until the client has room for it.
+    pub(super) fn handed_out(&self) {
+        self.waits_since.store(millis_since(self.activity_began), Ordering::Relaxed);
+    }
+
+    /// The client waits for more.
+    pub(super) fn is_wanted(&self) {
+        self.waits_since.store(NEVER, Ordering::Relaxed);
+    }
+}
+
+fn millis_since(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_millis()).unwrap_or(NEVER - 1)
 }
 
 #[derive(Clone, Copy)]
@@ -69,11 +96,28 @@ impl Activity {
             is_in_head: AtomicBool::new(false),
             waits_since: AtomicU64::new(0),
             stalls_since: AtomicU64::new(NEVER),
+            answers: Mutex::default(),
         }
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(NEVER - 1)
+        millis_since(self.began)
+    }
+
+    /// An answer in HTTP/2 begins.
+    pub(super) fn answers(&self) -> Taken {
+        let waits_since = Arc::new(AtomicU64::new(self.now()));
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.retain(|answer| answer.strong_count() > 0);
+        answers.push(Arc::downgrade(&waits_since));
+        Taken { activity_began: self.began, waits_since }
+    }
+
+    /// Since when the client has taken nothing of the answer that it has left for longest.
+    fn leaves_since(&self) -> u64 {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = answers.iter().filter_map(|answer| Some(answer.upgrade()?.load(Ordering::Relaxed)));
+        waits.min().unwrap_or(NEVER)
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -110,8 +154,8 @@ impl Activity {
         if self.stalls_since.load(Ordering::Relaxed) != NEVER {
             self.stalls_since.store(NEVER, Ordering::Relaxed);
         }
-        // The rest of an answer is no idleness.
-        if !self.is_busy() && self.has_served() && !self.is_in_head() {
+        // The rest of an answer is no idleness. HTTP/2 sends by itself, to see whether the client is there.
+        if !self.is_http2() && !self.is_busy() && self.has_served() && !self.is_in_head() {
             self.waits_since.store(self.now(), Ordering::Relaxed);
         }
     }
@@ -141,7 +185,7 @@ impl Activity {
 
     pub(super) fn judge(&self) -> Judgement {
         let over = |since: u64, limit: Option<Duration>| limit.map(|limit| self.began + Duration::from_millis(since) + limit);
-        let stalls_since = self.stalls_since.load(Ordering::Relaxed);
+        let stalls_since = self.stalls_since.load(Ordering::Relaxed).min(self.leaves_since());
         let waits_since = self.waits_since.load(Ordering::Relaxed);
         let next = self.limits.period().map(|period| Instant::now() + period);
         let (end, judgement) = if stalls_since != NEVER {

@@ -20,7 +20,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, watch},
 };
 
-use super::activity::Activity;
+use super::activity::{Activity, Taken};
 use crate::{gateway::Gateway, metrics::Present, observe::Observed, stream::Stream};
 
 /// What a connection holds for as long as it is open: its place, and the word that it is open.
@@ -47,7 +47,8 @@ impl Client {
         if self.is_stopping() && !is_http2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        response.map(|body| Answer { body, _in_flight: in_flight })
+        let taken = is_http2.then(|| self.activity.answers());
+        response.map(|body| Answer { body, taken, _in_flight: in_flight })
     }
 
     fn is_stopping(&self) -> bool {
@@ -68,6 +69,8 @@ impl Drop for InFlight {
 /// The body of an answer, until it is over.
 pub(super) struct Answer {
     body: Observed,
+    /// In HTTP/2, where the socket does not show it.
+    taken: Option<Taken>,
     _in_flight: InFlight,
 }
 
@@ -76,7 +79,15 @@ impl Body for Answer {
     type Error = <Observed as Body>::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(context)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(context);
+        if let Some(taken) = &this.taken {
+            match &polled {
+                Poll::Ready(_) => taken.handed_out(),
+                Poll::Pending => taken.is_wanted(),
+            }
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

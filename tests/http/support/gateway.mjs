@@ -96,7 +96,7 @@ export async function startGateway(name, { settings = {}, bindings, store, prepa
       const { answer, received } = await send(token, options);
       assert.deepEqual(received, [], "nothing reaches the upstream");
       checkRefusal(answer, refusal);
-      if (token) assert.ok(!answer.headers.flat().join("\n").includes(token), "the token is not repeated");
+      if (token) assert.ok(!answer.headers.some(([, value]) => value.includes(token)), "the token is not repeated");
       return answer;
     },
 
