@@ -93,6 +93,8 @@ pub struct Facts<'a> {
     pub(crate) query_token: QueryToken<'a>,
     /// Values of `Connection` that may name further hop-by-hop headers.
     pub(crate) connection: Vec<&'a [u8]>,
+    /// How many names these are.
+    connection_names: usize,
     /// What they say of another request: see [`subject`](Self::subject).
     description: Description<'a>,
     pub(crate) asker: Asker,
@@ -101,6 +103,8 @@ pub struct Facts<'a> {
     /// How this request is called in logs, where the host settled on a name.
     pub(crate) request_id: Option<&'a str>,
 }
+
+const MAX_CONNECTION_NAMES: usize = 64;
 
 /// On whose behalf a request is judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,6 +145,7 @@ impl<'a> Facts<'a> {
             subprotocols: Vec::new(),
             query_token: QueryToken::Absent,
             connection: Vec::new(),
+            connection_names: 0,
             description: Description::NONE,
             asker: Asker::Client,
             wait: None,
@@ -241,6 +246,7 @@ impl<'a> Facts<'a> {
         self.announces_upgrade |= names.any(|name| name.eq_ignore_ascii_case(b"upgrade"));
         if !names_no_other(value) {
             self.connection.push(value);
+            self.connection_names += value.split(|byte| *byte == b',').count();
         }
     }
 
@@ -287,6 +293,11 @@ impl<'a> Facts<'a> {
     /// section 9.3.1, allows to refuse it for that reason).
     pub(crate) fn is_two_requests_to_some(&self) -> bool {
         self.has_body && matches!(self.method, "GET" | "HEAD" | "OPTIONS")
+    }
+
+    /// Whether `Connection` names more than anyone has reason to: each header is compared with each of them.
+    pub(crate) const fn names_too_much(&self) -> bool {
+        self.connection_names > MAX_CONNECTION_NAMES
     }
 
     /// Neither an upgrade nor a body: nothing that an upstream could take for more than the request it seems to be.

@@ -38,6 +38,8 @@ export interface Identity {
 export interface Decision extends Identity {
   /** The headers for the upstream: the client's, without what it must not say, and with its identity. */
   headers: Headers;
+  /** The request's URL, without a token that was in its query (`AUTH_WS_TOKEN_SOURCES`). */
+  url: string;
   /** The upstream's response as the client gets it: with `CORS_ORIGINS` the gateway says who may read it. */
   finish(response: Response): Response;
 }
@@ -48,7 +50,17 @@ extern "C" {
     fn identity(allowed: bool, known: &str, response: Option<web_sys::Response>) -> JsValue;
 
     #[wasm_bindgen(js_name = withHeaders)]
-    fn with_headers(identity: JsValue, request: &web_sys::Request, dropped: &str, set: &str, finish: &str) -> JsValue;
+    fn with_headers(
+        identity: JsValue,
+        request: &web_sys::Request,
+        target: &str,
+        dropped: &str,
+        set: &str,
+        finish: &str,
+    ) -> JsValue;
+
+    #[wasm_bindgen(js_name = onCloudflare)]
+    fn on_cloudflare() -> bool;
 }
 
 /// Decides who may pass, by the settings that it was made with.
@@ -98,17 +110,18 @@ impl Gate {
 impl Inner {
     async fn check(&self, request: &web_sys::Request) -> JsValue {
         let snapshot = Snapshot::of(request);
-        let Some(facts) = snapshot.facts() else {
+        let Some(facts) = snapshot.facts(on_cloudflare()) else {
             let answer = Answer::refusal(Reason::MalformedRequest);
             let refusal = identity(false, "", Some(respond::answer(&answer, "")));
-            return with_headers(refusal, request, "", "", "");
+            return with_headers(refusal, request, "", "", "", "");
         };
         let verdict = self.judge(&facts).await;
         match Action::of(&verdict, &self.policy, &facts, web::now()) {
-            Action::Respond(answer) => with_headers(told(&verdict, Some(&answer), facts.method()), request, "", "", ""),
+            Action::Respond(answer) => with_headers(told(&verdict, Some(&answer), facts.method()), request, "", "", "", ""),
             Action::Forward(plan) => {
                 let (dropped, finish) = (web::dropped(&snapshot, &facts, &plan), web::finish(&plan.finish()));
-                with_headers(told(&verdict, None, ""), request, &dropped, &web::set(&plan), &finish)
+                let target = plan.rewritten_target().unwrap_or_default();
+                with_headers(told(&verdict, None, ""), request, target, &dropped, &web::set(&plan), &finish)
             }
         }
     }

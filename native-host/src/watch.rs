@@ -40,8 +40,8 @@ pub(crate) struct Watch {
 
 /// What is done when a file may have changed.
 pub(crate) trait Reread: Send {
-    /// `is_asked`: somebody wants to hear of it in any case.
-    fn read(&mut self, is_asked: bool);
+    /// `is_asked`: somebody wants to hear of it in any case. Whether it went well: if not, it is tried again.
+    fn read(&mut self, is_asked: bool) -> bool;
 }
 
 /// What tells one state of a file from another, without reading it.
@@ -121,7 +121,9 @@ impl Watch {
             }
         }
         self.seen = stamps;
-        self.reader.read(is_asked);
+        if !self.reader.read(is_asked) {
+            self.seen.clear();
+        }
     }
 }
 
@@ -147,8 +149,10 @@ impl TokenFile {
 }
 
 impl Reread for TokenFile {
-    fn read(&mut self, is_asked: bool) {
-        match self.tokens() {
+    fn read(&mut self, is_asked: bool) -> bool {
+        let read = self.tokens();
+        let is_usable = read.is_ok();
+        match read {
             Ok((token, tokens)) => {
                 self.problem = None;
                 let is_news = self.in_force.send_if_modified(|current| {
@@ -175,6 +179,35 @@ impl Reread for TokenFile {
                 }
                 self.problem = Some(problem);
             }
+        }
+        is_usable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::{Reread, Watch};
+
+    struct Second(Arc<AtomicUsize>);
+
+    impl Reread for Second {
+        fn read(&mut self, _is_asked: bool) -> bool {
+            self.0.fetch_add(1, Ordering::Relaxed) == 1
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_tried_again_until_it_can() {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let mut watch = Watch::new(vec!["/nonexistent".into()], Second(Arc::clone(&reads)));
+        for expected in [1, 2, 2, 2] {
+            watch.look();
+            assert_eq!(reads.load(Ordering::Relaxed), expected);
         }
     }
 }

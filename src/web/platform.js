@@ -85,14 +85,21 @@ export function identity(allowed, known, response) {
  * What an embedder is told of a request. `headers` are those for the upstream, made of the client's; a refusal has none.
  * @param {ReturnType<typeof identity>} identity
  * @param {Request} request
+ * @param {string} target path and query in place of its own, or nothing
  * @param {string} dropped names, a line each
  * @param {string} set names and values, a line each
  * @param {string} finish as for `finished`
  */
-export function withHeaders(identity, request, dropped, set, finish) {
+export function withHeaders(identity, request, target, dropped, set, finish) {
   const headers = new Headers(identity.allowed ? request.headers : undefined);
   applyHeaders(headers, dropped, set);
-  return { ...identity, headers, finish: (response) => finished(response, finish) };
+  const url = target === "" ? request.url : new URL(request.url).origin + target;
+  return { ...identity, headers, url, finish: (response) => finished(response, finish) };
+}
+
+/** Whether this is Cloudflare's runtime, where no client can set what its network says in headers. */
+export function onCloudflare() {
+  return globalThis.navigator?.userAgent === "Cloudflare-Workers";
 }
 
 /**

@@ -12,7 +12,7 @@ extern "C" {
 /// Method, URL and headers of a request, copied out of JavaScript in one go: each crossing costs more than what it carries.
 pub(crate) struct Snapshot(String);
 
-/// The header in which the platform says who connected. Clients cannot set it.
+/// The header in which Cloudflare says who connected. Its clients cannot set it.
 const PEER: &str = "cf-connecting-ip";
 
 impl Snapshot {
@@ -20,8 +20,9 @@ impl Snapshot {
         Self(snapshot(request))
     }
 
-    /// Nothing if the URL is not one, or a header has no proper name.
-    pub(crate) fn facts(&self) -> Option<Facts<'_>> {
+    /// Nothing if the URL is not one, or a header has no proper name. `on_cloudflare`: whether its network sets the headers
+    /// by which it speaks. Elsewhere they only tell that somebody stands between.
+    pub(crate) fn facts(&self, on_cloudflare: bool) -> Option<Facts<'_>> {
         let mut lines = self.0.splitn(4, '\n');
         let (method, url, has_body) = (lines.next()?, lines.next()?, lines.next()? == "body");
         let (scheme, rest) = url.split_once("://")?;
@@ -41,9 +42,9 @@ impl Snapshot {
                 return None;
             }
             match name {
-                PEER => _ = facts.peer(value),
+                PEER if on_cloudflare => _ = facts.peer(value),
                 // What else the platform says of itself does not mean that somebody stands before it.
-                _ if name.starts_with("cf-") => {}
+                _ if on_cloudflare && name.starts_with("cf-") => {}
                 _ => _ = facts.header(name, value.as_bytes()),
             }
         }

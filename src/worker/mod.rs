@@ -50,7 +50,7 @@ pub fn judge(incoming: web_sys::Request, env: Env, context: worker_sys::Context)
 
 async fn handle(incoming: &web_sys::Request, env: Env, context: worker_sys::Context) -> JsValue {
     let snapshot = Snapshot::of(incoming);
-    let Some(mut facts) = snapshot.facts() else {
+    let Some(mut facts) = snapshot.facts(true) else {
         log::unreadable();
         return respond::answer(&Answer::refusal(Reason::MalformedRequest), "").into();
     };

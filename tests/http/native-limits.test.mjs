@@ -179,7 +179,7 @@ function HTTP2_GET(target) {
 describe("HTTP/2", () => {
   test("a client that never opens its window has AUTH_BODY_TIMEOUT for an answer, whoever made it", () =>
     serving({ AUTH_BODY_TIMEOUT: "2" }, async (host, upstream) => {
-      for (const [path, headers] of [["/v1/models", {}], ["/source?bytes=1000000", { authorization: AUTHORIZATION[1] }]]) {
+      for (const [path, headers] of [["/v1/models", {}], ["/source?bytes=1000000000", { authorization: AUTHORIZATION[1] }]]) {
         const session = http2.connect(host.url, { settings: { initialWindowSize: 0 } }).on("error", () => {});
         const stream = session.request({ ":path": path, ...headers }).on("error", () => {});
         const gone = once(session, "close");
@@ -346,6 +346,16 @@ describe("at a stop", () => {
       assert.equal((await ok(host)).status, 200);
       assert.equal((await host.stop("SIGTERM")).code, 0);
       await silent.closed;
+    }),
+  );
+
+  test("a client of HTTP/2 that has asked nothing yet is told", () =>
+    serving({ AUTH_DRAIN_TIMEOUT: "0", AUTH_HEADER_TIMEOUT: "0" }, async (host) => {
+      const session = http2.connect(host.url).on("error", () => {});
+      await once(session, "remoteSettings");
+      const told = once(session, "goaway");
+      assert.equal((await host.stop("SIGTERM")).code, 0);
+      await told;
     }),
   );
 

@@ -58,6 +58,35 @@ test("tokens are made and masked", () => {
   assert.equal(maskToken("short"), "***");
 });
 
+test("the URL for the upstream has no token in it", async () => {
+  const gate = new Gate({ ...SETTINGS, AUTH_WS_TOKEN_SOURCES: "query" });
+  const of = (url) => gate.check({ method: "GET", url, body: null, headers: new Headers({ Connection: "Upgrade", Upgrade: "websocket" }) });
+  for (const [url, clean] of [
+    [`http://gateway.test/ws?a=1&token=${TOKEN}&b=%20`, "http://gateway.test/ws?a=1&b=%20"],
+    [`http://gateway.test/ws?api_key=${TOKEN}`, "http://gateway.test/ws"],
+  ]) {
+    const decision = await of(url);
+    assert.deepEqual([decision.allowed, decision.url], [true, clean]);
+  }
+  const plain = await new Gate(SETTINGS).check(new Request("http://gateway.test/a%2eb?token=x", { headers: { Authorization: `Bearer ${TOKEN}` } }));
+  assert.equal(plain.url, "http://gateway.test/a%2eb?token=x");
+});
+
+test("what Cloudflare says of the client is believed in its runtime alone", async () => {
+  const gate = new Gate({ ...SETTINGS, AUTH_TRUSTED_PROXIES: "10.0.0.0/8" });
+  const headers = { Authorization: `Bearer ${TOKEN}`, "CF-Connecting-IP": "10.0.0.1", "X-Forwarded-For": "192.0.2.1" };
+  const told = async () => (await gate.check(new Request("http://gateway.test/v1", { headers }))).headers.get("x-forwarded-for");
+  assert.equal(await told(), null);
+  const here = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+  try {
+    Object.defineProperty(globalThis, "navigator", { value: { userAgent: "Cloudflare-Workers" }, configurable: true });
+    assert.equal(await told(), "192.0.2.1, 10.0.0.1");
+  } finally {
+    if (here) Object.defineProperty(globalThis, "navigator", here);
+    else delete globalThis.navigator;
+  }
+});
+
 test("with CORS_ORIGINS the gate answers preflights, and says who may read the response of the upstream", async () => {
   const page = "https://app.example";
   const gate = new Gate({ ...SETTINGS, CORS_ORIGINS: page });

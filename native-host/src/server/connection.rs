@@ -140,11 +140,11 @@ impl Connections {
             };
             if is_http1 {
                 let connection = protocols.http1.serve_connection(stream, service).with_upgrades();
-                converse(connection, |connection| connection.graceful_shutdown(), &client).await;
+                converse(connection, |connection| connection.graceful_shutdown(), &client, true).await;
             } else {
                 // It is larger, and not every connection is to have room for it.
                 let connection = protocols.either.serve_connection_with_upgrades(stream, service);
-                Box::pin(converse(connection, |connection| connection.graceful_shutdown(), &client)).await;
+                Box::pin(converse(connection, |connection| connection.graceful_shutdown(), &client, false)).await;
             }
         });
     }
@@ -205,7 +205,7 @@ async fn secure(tls: TlsAcceptor, mut stream: TcpStream) -> io::Result<TlsStream
 
 /// Requests and answers, one after the other, for as long as the client keeps to its time. `finish` lets a connection end
 /// after what is in flight.
-async fn converse<C, E>(connection: C, finish: fn(Pin<&mut C>), client: &Client)
+async fn converse<C, E>(connection: C, finish: fn(Pin<&mut C>), client: &Client, is_http1: bool)
 where
     C: Future<Output = Result<(), E>>,
     E: std::fmt::Debug,
@@ -238,7 +238,7 @@ where
             }
             () = look.as_mut() => {
                 // In HTTP/1.1 a request whose head has begun is answered, and told to be the last.
-                if is_stopping && !is_closing && !activity.is_in_head() {
+                if is_stopping && !is_closing && !(is_http1 && activity.is_in_head()) {
                     is_closing = true;
                     finish(connection.as_mut());
                 }

@@ -189,9 +189,11 @@ impl Renewal {
 }
 
 impl Reread for Renewal {
-    fn read(&mut self, is_asked: bool) {
+    fn read(&mut self, is_asked: bool) -> bool {
         let file = self.certificate.chain.display();
-        match self.certificate.load() {
+        let loaded = self.certificate.load();
+        let is_usable = loaded.is_ok();
+        match loaded {
             Ok(loaded) => {
                 self.problem = None;
                 let is_news = loaded.digest.as_ref() != self.digest.as_ref();
@@ -211,5 +213,6 @@ impl Reread for Renewal {
                 self.problem = Some(error);
             }
         }
+        is_usable
     }
 }
