@@ -1,6 +1,9 @@
 //! The surface for JavaScript: the same judgement, on a `Request` of the Fetch standard.
 #![expect(unreachable_pub, reason = "what JavaScript reaches, Rust does not")]
 
+mod explain;
+mod told;
+
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use js_sys::{Error, Object, Promise};
