@@ -171,7 +171,8 @@ impl Follows {
         match action {
             Action::Respond(answer) => {
                 let headers = answer.headers().map(|(name, value)| (name, value.to_owned())).collect();
-                Self::Answer(Response { status: answer.status, headers, body: answer.body.to_string() })
+                let body = if facts.method() == "HEAD" { String::new() } else { answer.body.to_string() };
+                Self::Answer(Response { status: answer.status, headers, body })
             }
             Action::Forward(plan) => {
                 let headers = sent.iter().map(|(name, value)| Header::of(name, value, plan, facts)).collect();
