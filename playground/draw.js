@@ -48,8 +48,8 @@ export function drawErrors(errors, adds) {
   byId("drawing").replaceChildren(element("ul", { class: "errors" }, ...items));
 }
 
-export function drawNothing() {
-  tellVerdict("info", "No request yet", "what is wrong with it stands beside its field");
+export function drawNothing(why = "what is wrong with it stands beside its field") {
+  tellVerdict("info", "No request yet", why);
   byId("drawing").replaceChildren();
 }
 
@@ -60,7 +60,7 @@ function tellVerdict(status, what, more) {
   // Only what changes is read out.
   if (verdict.dataset.told === text) return;
   verdict.dataset.told = text;
-  verdict.replaceChildren(mark(status), element("strong", {}, what), " ", element("span", { class: "more" }, more));
+  verdict.replaceChildren(mark(status), element("span", {}, element("strong", {}, what), " ", element("span", { class: "more" }, more)));
   byId("bar").className = `bar ${status}`;
   byId("bar").replaceChildren(mark(status), ` ${text}`);
 }

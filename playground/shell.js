@@ -12,9 +12,10 @@ export function words(text) {
   return isForWindows(text) ? { words: windowsWords(text), rest: "" } : posixWords(text);
 }
 
-/** What browsers copy for `cmd.exe`: carets before quotation marks, or at the end of a line. */
+/** What browsers copy for `cmd.exe` has carets before quotation marks, or at the ends of lines: where no other shell would quote them. */
 function isForWindows(text) {
-  return /\^"|\^\r?\n|\^$/.test(text) || /^\s*curl\.exe\b/i.test(text);
+  const unquoted = text.replace(/\\[^]|\$'(?:\\[^]|[^'\\])*'|'[^']*'|"(?:\\[^]|[^"\\])*"/g, (quoted) => quoted[0]);
+  return /\^["\r\n]|\^$/.test(unquoted) || /^\s*curl\.exe\b/i.test(text);
 }
 
 const OPERATORS = /[|&;\n]/;
@@ -23,7 +24,7 @@ const OPERATORS = /[|&;\n]/;
  * By the rules of POSIX (2.2, Quoting), and `$'…'`, which browsers use.
  * @param {string} text
  */
-function posixWords(text) {
+export function posixWords(text) {
   const all = [];
   /** @type {string | undefined} the word so far; an empty one is one, too */
   let word;
@@ -46,7 +47,7 @@ function posixWords(text) {
       at += 1;
     } else if (one === "#" && word === undefined) {
       at += /^[^\n]*/.exec(rest)[0].length;
-    } else if (/[<>()]/.test(one)) {
+    } else if (/[<>(){]/.test(one)) {
       throw new NotUnderstood(`“${one}” outside quotation marks`);
     } else {
       const [piece, length] = posixPiece(rest);
@@ -82,11 +83,8 @@ function posixPiece(rest) {
       return ["$", 1];
     case "`":
       throw new NotUnderstood("a command within ` `, which is not run here");
-    case "{":
-      if (/^\{[^\s'"\\{}]*(,|\.\.)/.test(rest)) throw new NotUnderstood("braces that the shell would expand; put them within ' '");
-      return ["{", 1];
     default: {
-      const plain = /^[^\s'"\\$`{|&;<>()]+/.exec(rest)[0];
+      const plain = /^[^ \t\r\n'"\\$`{|&;<>()]+/.exec(rest)[0];
       return [plain, plain.length];
     }
   }
@@ -94,6 +92,7 @@ function posixPiece(rest) {
 
 /** @param {string} rest beginning with a dollar sign */
 function refuseExpansion(rest) {
+  if (/^\$\\\r?\n/.test(rest)) throw new NotUnderstood("a $ at the end of a line");
   const expansion = /^\$(\w+|\{[^}]*\}?|\(|[@*#?$!-])/.exec(rest)?.[0];
   if (expansion) throw new NotUnderstood(`${expansion}, whose value is not known here: put the value in its place`);
 }

@@ -10,7 +10,7 @@ export async function makeProject(url) {
   const kid = "made-in-this-page";
   return {
     url,
-    jwks: JSON.stringify({ keys: [{ kty, crv, kid, alg: "ES256", use: "sig", x, y }] }, null, 1),
+    jwks: JSON.stringify({ keys: [{ kty, crv, kid, alg: "ES256", use: "sig", x, y }] }),
     sign: (claims) => signed({ alg: "ES256", typ: "JWT", kid }, claims, (message) => crypto.subtle.sign(ES256, privateKey, message)),
   };
 }

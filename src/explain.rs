@@ -100,7 +100,9 @@ fn of_path(seen: &Trace) -> Vec<Finding> {
 fn of_rule(rule: Rule, policy: &Policy) -> Finding {
     const NAME: &str = "rule";
     match rule {
-        Rule::Malformed => Finding::new(NAME, false, "malformed: the request is such that two programs could read it differently"),
+        Rule::Malformed => {
+            Finding::new(NAME, false, "malformed: the request is such that two programs could read it differently")
+        }
         Rule::ForbiddenMethod => Finding::new(NAME, false, "forbidden_method: the method is not for gateways"),
         Rule::ForbiddenOrigin => Finding::new(NAME, false, "forbidden_origin: the page is of none of CORS_ORIGINS"),
         Rule::Public => Finding::new(NAME, true, "public: no credential is asked for"),

@@ -152,7 +152,8 @@ pub fn trace<'a>(policy: &Policy, facts: &'a Facts<'a>, now: UnixTime) -> Trace 
 
 impl Reading {
     fn all(path: &[u8]) -> Vec<Self> {
-        let all = if path::is_plain(path) { vec![path::Reading::unchanged(path)] } else { path::readings(path).unwrap_or_default() };
+        let all =
+            if path::is_plain(path) { vec![path::Reading::unchanged(path)] } else { path::readings(path).unwrap_or_default() };
         all.into_iter().map(Self::of).collect()
     }
 

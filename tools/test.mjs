@@ -5,13 +5,16 @@ import path from "node:path";
 
 import { buildJs } from "./build-js.mjs";
 import { buildWorker } from "./build-worker.mjs";
+import { buildPlayground } from "./playground.mjs";
 import { findLeaks } from "../tests/http/support/leaks.mjs";
+import { withoutChromium } from "../tests/playground/support/find.mjs";
 import { ROOT, WASM_TARGET, ensureBindgen, ensureNodeModules, ensureWasmTarget, fail, run, step } from "./setup.mjs";
 
 const PARTS = {
   rust: ["The core and the native host (cargo test)", testRust],
   wasm: ["The core in WebAssembly (wasm-bindgen-test, in Node)", testWasm],
   js: ["The JavaScript surface (in Node)", testJs],
+  playground: ["The playground (in Chromium)", testPlayground],
   http: ["Both hosts over HTTP: vectors, attacks, streaming, clients", testHttp],
 };
 
@@ -30,6 +33,13 @@ function testJs() {
   ensureNodeModules();
   buildJs("dev");
   run(process.execPath, ["--test", ...testsIn("tests/js")]);
+}
+
+function testPlayground() {
+  ensureNodeModules();
+  buildPlayground("edge");
+  if (withoutChromium) step(`The playground is built, and NOT tested: ${withoutChromium}`);
+  run(process.execPath, ["--test", "--test-concurrency=1", ...testsIn("tests/playground")]);
 }
 
 function testHttp() {
@@ -104,7 +114,7 @@ function testsIn(folder) {
 const asked = process.argv.slice(2);
 if (asked.includes("--help")) {
   console.log("npm test [-- PART...]   all parts, or those named:");
-  for (const [name, [text]] of Object.entries(PARTS)) console.log(`  ${name.padEnd(6)} ${text}`);
+  for (const [name, [text]] of Object.entries(PARTS)) console.log(`  ${name.padEnd(10)} ${text}`);
   process.exit(0);
 }
 const unknown = asked.filter((name) => !(name in PARTS));

@@ -143,7 +143,10 @@ enum SchemeName {
 /// What would become of a request, and why. It asks nobody, and keeps nothing. Throws if the request is not described as it
 /// should be.
 #[wasm_bindgen(unchecked_return_type = "Promise<Explained>")]
-pub fn explain(settings: &Object, #[wasm_bindgen(unchecked_param_type = "Described")] request: &Object) -> Result<Promise, Error> {
+pub fn explain(
+    settings: &Object,
+    #[wasm_bindgen(unchecked_param_type = "Described")] request: &Object,
+) -> Result<Promise, Error> {
     let request = JSON::stringify(request).map_or_else(|_| String::new(), String::from);
     let request: Described = serde_json::from_str(&request).map_err(|error| Error::new(&format!("the request: {error}")))?;
     let settings = Settings::parse(request.host(), |name| web::setting(settings, name));
@@ -191,7 +194,7 @@ async fn explained(settings: Settings, request: &Described) -> told::Explained {
     let findings = crate::explain(&policy, &seen, witness.into_findings(), &outcome);
     let action = Action::of(&outcome.verdict, &policy, &facts, now);
     let authority = proxy.upstream.map(|upstream| upstream.authority);
-    let follows = told::Follows::of(&action, &facts, &request.headers, authority);
+    let follows = told::Follows::of(&action, &facts, &request.method, &request.headers, authority);
     let explanation = told::Explanation::of(&seen, &findings, &outcome.verdict, follows);
     told::Explained { errors: Vec::new(), warnings, jwks_url, explanation: Some(explanation) }
 }

@@ -158,20 +158,23 @@ impl Told {
 
 impl Who {
     fn of(identity: &Identity) -> Self {
-        Self {
-            user_id: identity.user_id.to_string(),
-            token_type: identity.token_type.as_str(),
-            role: identity.role.clone(),
-        }
+        Self { user_id: identity.user_id.to_string(), token_type: identity.token_type.as_str(), role: identity.role.clone() }
     }
 }
 
 impl Follows {
-    pub(super) fn of(action: &Action<'_>, facts: &Facts<'_>, sent: &[(String, String)], authority: Option<String>) -> Self {
+    /// `method` and `sent` are those of the client, which at `/.auth/verify` are not those that were judged.
+    pub(super) fn of(
+        action: &Action<'_>,
+        facts: &Facts<'_>,
+        method: &str,
+        sent: &[(String, String)],
+        authority: Option<String>,
+    ) -> Self {
         match action {
             Action::Respond(answer) => {
                 let headers = answer.headers().map(|(name, value)| (name, value.to_owned())).collect();
-                let body = if facts.method() == "HEAD" { String::new() } else { answer.body.to_string() };
+                let body = if method == "HEAD" { String::new() } else { answer.body.to_string() };
                 Self::Answer(Response { status: answer.status, headers, body })
             }
             Action::Forward(plan) => {

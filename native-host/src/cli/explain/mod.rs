@@ -9,8 +9,8 @@ use std::{io, process::ExitCode, sync::Arc};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use hyper::{HeaderMap, header::HeaderValue};
 use nodetool_edge_auth::{
-    Action, Answer, Destination, Facts, Finding, Gate, Identity, Settings, SettingsErrors, Tokens, Verdict, Witness, begin, drive,
-    explain as tell, mask_token, trace,
+    Action, Answer, Destination, Facts, Finding, Gate, Identity, Settings, SettingsErrors, Tokens, Verdict, Witness, begin,
+    drive, explain as tell, mask_token, trace,
 };
 use serde_json::{Map, Value, json};
 use tokio::runtime;

@@ -9,7 +9,9 @@ use aws_lc_rs::{
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use hyper::{Request, Uri, header::HeaderValue};
-use nodetool_edge_auth::{Action, Facts, FindingStatus, Gate, Host as Kind, Outcome, Reason, Secret, Settings, Tokens, Verdict, begin, drive};
+use nodetool_edge_auth::{
+    Action, Facts, FindingStatus, Gate, Host as Kind, Outcome, Reason, Secret, Settings, Tokens, Verdict, begin, drive,
+};
 use proptest::{collection::vec, option, prelude::*, sample::select, strategy::ValueTree, test_runner::TestRunner};
 use serde_json::{Value, json};
 use tokio::runtime;
