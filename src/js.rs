@@ -1,7 +1,9 @@
 //! The surface for JavaScript: the same judgement, on a `Request` of the Fetch standard.
 #![expect(unreachable_pub, reason = "what JavaScript reaches, Rust does not")]
 
+#[cfg(feature = "explain")]
 mod explain;
+#[cfg(feature = "explain")]
 mod told;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};

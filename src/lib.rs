@@ -43,6 +43,7 @@
 //! | (none) | the core | any |
 //! | `rustcrypto` | `verify_signature`, in portable Rust | any |
 //! | `js` | a `wasm-bindgen` surface for JavaScript embedders | wasm32 |
+//! | `explain` | `explain(settings, request)` on top of `js`: what would become of a request, step by step | wasm32 |
 //! | `worker` | the Cloudflare Worker, with its `fetch` export | wasm32 |
 // The edge host and the JavaScript surface are built on macros that name `std`; the core never does.
 #![cfg_attr(not(any(test, all(target_arch = "wasm32", any(feature = "js", feature = "worker")))), no_std)]

@@ -270,7 +270,7 @@ impl Policy {
 mod tests {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-    use super::{Facts, JwtTrace, Presented, Rule, UnixTime, trace};
+    use super::{Facts, JwtTrace, Presented, Reading, Rewriting, Rule, UnixTime, trace};
     use crate::{
         jwt::Untrusted,
         path::Area,
@@ -349,6 +349,28 @@ mod tests {
         ] {
             assert_eq!(JwtTrace::of(token(header, claims).as_bytes(), &expected, NOW).problem, Some(reason), "{header} {claims}");
         }
+    }
+
+    #[test]
+    fn readings_tell_how_one_comes_to_them() {
+        let policy = settings(&[]).policy;
+        let readings = |path: &str| {
+            let seen = trace(&policy, &Facts::new("GET", path, None), NOW);
+            let by = |reading: &Reading| reading.by.map(|(from, rewriting)| (seen.readings[from].path.clone(), rewriting));
+            seen.readings.iter().map(|reading| (reading.path.clone(), by(reading), reading.areas.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            readings("/health/..%2fadmin"),
+            [
+                ("/health/..%2fadmin".into(), None, Vec::new()),
+                ("/health/../admin".into(), Some(("/health/..%2fadmin".into(), Rewriting::PercentDecoded)), Vec::new()),
+                ("/admin".into(), Some(("/health/../admin".into(), Rewriting::DotSegmentsRemoved)), [Area::Admin].into()),
+            ]
+        );
+        // However long it is, what every program reads alike has one reading; of what has too many, none are told.
+        let long = format!("/admin/{}", "x".repeat(5000));
+        assert_eq!(readings(&long), [(long.clone(), None, [Area::Admin].into())]);
+        assert_eq!(readings(&long.replace("admin", "admin;")), []);
     }
 
     #[test]
