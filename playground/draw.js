@@ -19,6 +19,9 @@ const TITLES = {
   verdict: "Verdict",
 };
 
+/** What a gateway asks the project for, and this page does not. */
+const ASKED = ["keys", "user"];
+
 const MARKS = { ok: ["✓", "Yes"], refused: ["✗", "No"], info: ["·", "Noted"] };
 
 const FATES = { set: ["+", "set"], kept: ["", "kept"], anew: ["~", "made anew"], dropped: ["−", "dropped"] };
@@ -29,7 +32,8 @@ const FATES = { set: ["+", "set"], kept: ["", "kept"], anew: ["~", "made anew"],
  */
 export function drawExplanation(explanation, { jwksUrl, warnings }) {
   const { verdict, reason, identity, answer, forward, readings } = explanation;
-  tellVerdict(verdict === "pass" ? "ok" : "refused", verdict === "pass" ? passes(identity) : "Refused", reason ?? where(answer, forward));
+  if (verdict === "pass") tellVerdict("ok", passes(identity), where(answer, forward));
+  else tellVerdict("refused", "Refused", wouldAsk(explanation) ? `${reason}, since nothing is fetched here` : reason);
   const steps = grouped(explanation.findings).map((group) => drawStep(group, readings, jwksUrl));
   const end = forward ? drawForward(forward) : drawAnswer(answer, verdict);
   byId("drawing").replaceChildren(...warnings.map((text) => element("p", { class: "warning" }, text)), element("ol", { class: "steps" }, ...steps, end));
@@ -74,6 +78,11 @@ function where(answer, forward) {
   return forward.authority ? `to ${forward.authority}` : "to the program that asked";
 }
 
+/** Whether a gateway would have asked the project. */
+function wouldAsk({ findings }) {
+  return findings.some(({ step: name, status }) => status === "refused" && ASKED.includes(name));
+}
+
 function mark(status) {
   const [sign, word] = MARKS[status];
   return element("span", { class: "mark" }, element("span", { "aria-hidden": "true" }, sign), element("span", { class: "unseen" }, `${word}: `));
@@ -93,7 +102,7 @@ function grouped(findings) {
 function drawStep({ kind, findings }, readings, jwksUrl) {
   const status = ["refused", "ok"].find((one) => findings.some((finding) => finding.status === one)) ?? "info";
   const details = kind === "claims" ? [drawClaims(findings)] : findings.map(({ detail }) => element("p", {}, ...prose(detail)));
-  const asksFor = status === "refused" && (kind === "keys" || kind === "user") ? drawKeysAdvice(kind, jwksUrl) : null;
+  const asksFor = status === "refused" && ASKED.includes(kind) ? drawKeysAdvice(kind, jwksUrl) : null;
   return step(status, TITLES[kind] ?? kind, kind, ...details, kind === "path" ? drawReadings(readings) : null, asksFor);
 }
 
@@ -103,7 +112,6 @@ function step(status, title, kind, ...children) {
 
 /** As it was sent, what leads to a restricted place, and the rest of them folded away. */
 function drawReadings(readings) {
-  if (readings.length === 1) return null;
   if (readings.length === 0) return element("p", { class: "help" }, "It has more readings than are followed.");
   const restricting = readings.findIndex(({ places }) => places.length > 0);
   const told = new Set([0]);
@@ -113,7 +121,7 @@ function drawReadings(readings) {
       "li",
       { class: reading.places.length > 0 ? "restricts" : undefined },
       element("code", {}, reading.path),
-      element("span", { class: "help" }, ` ${reading.by ?? "as sent"}`),
+      element("span", { class: "help" }, ` ${reading.by ?? "as it stands"}`),
       index === restricting ? element("strong", {}, ` restricts: ${reading.places.join(", ")}`) : reading.places.length > 0 ? element("span", {}, ` under ${reading.places.join(", ")}`) : null,
     );
   const list = readings.flatMap((reading, index) => (told.has(index) ? [item(reading, index)] : []));

@@ -20,7 +20,7 @@ const ENDS = {
   Forged: ["Refused bad_signature", "signature", /not made with that key/i],
   "Legacy secret": ["Passes as 8f14e45f-ceea-4672-9d2b-3f1c0b9f7a11 to 127.0.0.1:9000", "signature", /made with SUPABASE_JWT_SECRET/i],
   "Not an admin": ["Refused not_an_admin", "admin", /not in AUTH_ADMIN_ROLES/i],
-  "Path trick": ["Refused no_admin_token", "path", /\/health\/\.\.%2fadmin as sent[^]*\/health\/\.\.\/admin percent-decoded[^]*\/admin dot segments removed restricts: \/admin/],
+  "Path trick": ["Refused no_admin_token", "path", /\/health\/\.\.%2fadmin as it stands[^]*\/health\/\.\.\/admin percent-decoded[^]*\/admin dot segments removed restricts: \/admin/],
   WebSocket: ["Passes as 1 to 127.0.0.1:9000", "forward", /\+ set\s+sec-websocket-protocol\s+chat[^]*− dropped\s+Sec-WebSocket-Protocol\s+bearer,/],
   Preflight: ["Passes, as nobody the gateway answers by itself", "answer", /HTTP\/1\.1 204[^]*access-control-allow-origin\s+https:\/\/app\.example\.com/],
   "Forward-auth": ["Passes as 1 the gateway answers by itself", "answer", /HTTP\/1\.1 200[^]*x-user-id\s+1/],
@@ -207,7 +207,7 @@ test("where keys would be fetched, it says how, and fetches nothing", { skip }, 
   const { page, origin, requests } = await open(t, { permissions: ["clipboard-read", "clipboard-write"] });
   await button(page, "Supabase user").click();
   await button(page, "Remove SUPABASE_JWKS").click();
-  await verdictIs(page, "Refused keys_unavailable");
+  await verdictIs(page, "Refused keys_unavailable, since nothing is fetched here");
   await button(page, "Copy").click();
   await page.getByText("Copied").waitFor();
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), "curl -s 'https://example.supabase.co/auth/v1/.well-known/jwks.json'");
@@ -335,7 +335,7 @@ const SPECIAL = {
   "missing keys": async (page) => {
     await button(page, "Supabase user").click();
     await button(page, "Remove SUPABASE_JWKS").click();
-    await verdictIs(page, "Refused keys_unavailable");
+    await verdictIs(page, "Refused keys_unavailable, since nothing is fetched here");
   },
   "many readings": async (page) => {
     await button(page, "Static token").click();
