@@ -38,12 +38,12 @@ function asModule(wasm) {
  */
 export async function serve(folder, port) {
   const server = createServer(({ method, url }, response) => {
-    const { pathname } = new URL(url ?? "/", "http://127.0.0.1");
-    const name = pathname.endsWith("/") ? `${pathname}index.html` : pathname;
-    const file = path.join(folder, path.posix.normalize(name));
-    const type = TYPES[path.extname(file)];
-    const content = method === "GET" || method === "HEAD" ? read(file) : undefined;
-    if (!type || content === undefined) return response.writeHead(404).end();
+    const name = (url ?? "").replace(/\?.*$/, "").replace(/\/$/, "/index.html");
+    const type = TYPES[path.extname(name)];
+    // No name begins with a dot, so none leads out of the folder.
+    const isPlain = /^(\/[\w-][\w.-]*)+$/.test(name) && (method === "GET" || method === "HEAD");
+    const content = type && isPlain ? read(path.join(folder, name)) : undefined;
+    if (content === undefined) return response.writeHead(404).end();
     response.writeHead(200, { "content-type": type, "cache-control": "no-store", "x-content-type-options": "nosniff" });
     response.end(method === "HEAD" ? undefined : content);
   });
@@ -59,8 +59,16 @@ function read(file) {
   }
 }
 
+function asked() {
+  try {
+    return parseArgs({ options: { build: { type: "boolean" }, port: { type: "string", default: "8788" } } }).values;
+  } catch (error) {
+    fail(`${error.message}\nnpm run playground [-- --build | --port PORT]`);
+  }
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { values } = parseArgs({ options: { build: { type: "boolean" }, port: { type: "string", default: "8788" } } });
+  const values = asked();
   step("Building the playground");
   const folder = buildPlayground("edge");
   if (values.build) {

@@ -1,34 +1,11 @@
-// The page as people use it: by clicking, by typing, by keyboard alone, on a desk and on a phone, in light and in dark.
+// The page as people use it: by clicking, by typing, by keyboard alone.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { createRequire } from "node:module";
 import test from "node:test";
 
 import { EXAMPLES } from "../../playground/examples.js";
 import { open, skip, verdictIs } from "./support/chromium.mjs";
-
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-
-/** What becomes of each example, and one thing that must be seen in its drawing. */
-const ENDS = {
-  "Static token": ["Passes as 1 to 127.0.0.1:9000", "forward", /\+ set\s+x-user-id\s+1\b[^]*− dropped\s+X-User-Id\s+root/],
-  "No credential": ["Refused no_credential", "answer", /HTTP\/1\.1 401[^]*Authorization header required/],
-  "Supabase user": ["Passes as 8f14e45f-ceea-4672-9d2b-3f1c0b9f7a11 to 127.0.0.1:9000", "forward", /x-auth-role\s+authenticated/],
-  Expired: ["Refused expired_token", "answer", /The access token expired/],
-  "Wrong audience": ["Refused unacceptable_claims", "claims", /aud\s+another-service\s+authenticated unacceptable_claims/],
-  Forged: ["Refused bad_signature", "signature", /not made with that key/i],
-  "Legacy secret": ["Passes as 8f14e45f-ceea-4672-9d2b-3f1c0b9f7a11 to 127.0.0.1:9000", "signature", /made with SUPABASE_JWT_SECRET/i],
-  "Not an admin": ["Refused not_an_admin", "admin", /not in AUTH_ADMIN_ROLES/i],
-  "Path trick": ["Refused no_admin_token", "path", /\/health\/\.\.%2fadmin as it stands[^]*\/health\/\.\.\/admin percent-decoded[^]*\/admin dot segments removed restricts: \/admin/],
-  WebSocket: ["Passes as 1 to 127.0.0.1:9000", "forward", /\+ set\s+sec-websocket-protocol\s+chat[^]*− dropped\s+Sec-WebSocket-Protocol\s+bearer,/],
-  Preflight: ["Passes, as nobody the gateway answers by itself", "answer", /HTTP\/1\.1 204[^]*access-control-allow-origin\s+https:\/\/app\.example\.com/],
-  "Forward-auth": ["Passes as 1 the gateway answers by itself", "answer", /HTTP\/1\.1 200[^]*x-user-id\s+1/],
-};
-
-const button = (page, name) => page.getByRole("button", { name, exact: true });
-const step = (page, kind) => page.locator(`[data-step="${kind}"]`);
-const seen = async (locator) => (await locator.allInnerTexts()).join("\n").replace(/[ \t]+/g, " ");
+import { ENDS, button, seen, step } from "./support/ends.mjs";
 
 test("every example ends as it says", { skip }, async (t) => {
   const { page, troubles } = await open(t);
@@ -300,66 +277,4 @@ test("by keyboard alone", { skip }, async (t) => {
   await page.keyboard.press("ArrowRight");
   assert.equal(await page.locator("input[name=host]:checked").inputValue(), "edge");
   await verdictIs(page, /^Passes as 1/);
-});
-
-for (const colorScheme of ["light", "dark"]) {
-  for (const [device, viewport] of Object.entries({ phone: { width: 390, height: 844 }, desk: { width: 1280, height: 900 } })) {
-    test(`${colorScheme}, on a ${device}: nothing overflows, and axe finds nothing`, { skip }, async (t) => {
-      const { page } = await open(t, { viewport, colorScheme, scripts: [AXE] });
-      const backgrounds = await page.evaluate(() => getComputedStyle(document.body).backgroundColor.match(/\d+/g).map(Number));
-      assert.equal(backgrounds.every((part) => part < 128), colorScheme === "dark");
-      await page.getByText("Connection, body and clock").click();
-      for (const name of [...Object.keys(ENDS), "an error", "missing keys", "many readings", "no request"]) {
-        if (name in ENDS) await button(page, name).click();
-        else await SPECIAL[name](page);
-        await verdictIs(page, ENDS[name]?.[0] ?? /./);
-        const [wide, shown] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
-        assert.ok(wide <= shown, `${name}: ${wide} > ${shown}`);
-        const found = await page.evaluate(async () => {
-          // Colours in passing have no contrast.
-          await Promise.all(document.getAnimations().map((animation) => animation.finished.catch(() => {})));
-          return (await globalThis.axe.run({ resultTypes: ["violations"] })).violations;
-        });
-        assert.deepEqual(found.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join("\n")}`), [], name);
-      }
-    });
-  }
-}
-
-const SPECIAL = {
-  "an error": async (page) => {
-    await button(page, "Static token").click();
-    await page.getByLabel("UPSTREAM_URL", { exact: true }).fill("nowhere");
-    await verdictIs(page, /^Misconfigured/);
-  },
-  "missing keys": async (page) => {
-    await button(page, "Supabase user").click();
-    await button(page, "Remove SUPABASE_JWKS").click();
-    await verdictIs(page, "Refused keys_unavailable, since nothing is fetched here");
-  },
-  "many readings": async (page) => {
-    await button(page, "Static token").click();
-    await page.getByLabel("Path and query, as sent").fill(`/%252e;x//a/..%2f%61dmin/${"x".repeat(200)}`);
-    await page.getByText("further readings").click();
-  },
-  "no request": async (page) => {
-    await page.getByLabel("Headers, one a line").fill("nonsense");
-    await verdictIs(page, /^No request yet/);
-  },
-};
-
-test("nothing moves while it loads", { skip }, async (t) => {
-  for (const viewport of [{ width: 390, height: 844 }, { width: 1280, height: 900 }]) {
-    const { page } = await open(t, { viewport });
-    const shifted = await page.evaluate(() => new Promise((resolve) => {
-      let sum = 0;
-      new PerformanceObserver((list) => {
-        for (const { value, hadRecentInput } of list.getEntries()) sum += hadRecentInput ? 0 : value;
-      }).observe({ type: "layout-shift", buffered: true });
-      requestAnimationFrame(() => setTimeout(() => resolve(sum), 0));
-    }));
-    // What Web Vitals call good.
-    assert.ok(shifted < 0.1, `${viewport.width}: ${shifted}`);
-    t.diagnostic(`${viewport.width} px: ${shifted.toFixed(4)}`);
-  }
 });
