@@ -133,15 +133,15 @@ impl Gateway {
 
     pub(crate) async fn handle(&self, request: Request<Incoming>, peer: &str, scheme: Scheme) -> Response<Observed> {
         let in_flight = observe::in_flight(&self.seen.counters);
-        let began = Instant::now();
         let (parts, body) = request.into_parts();
         let id = RequestId::of(&parts.headers);
         // The request itself goes on; only who wants every detail pays for a copy.
-        let line = tracing::enabled!(tracing::Level::DEBUG).then(|| (parts.method.clone(), parts.uri.path().to_owned()));
+        let line =
+            tracing::enabled!(tracing::Level::DEBUG).then(|| (parts.method.clone(), parts.uri.path().to_owned(), Instant::now()));
         let (response, source) = self.answer(parts, body, &id, peer, scheme).await;
         let status = response.status().as_u16();
         self.seen.counters.answered(status, source);
-        if let Some((method, path)) = line {
+        if let Some((method, path, began)) = line {
             let (method, path) = (Escaped::new(method.as_str(), observe::MAX_METHOD), Escaped::new(&path, observe::MAX_PATH));
             let (request_id, seconds) = (id.as_str(), began.elapsed().as_secs_f64());
             tracing::debug!(%method, %path, status, source = source.word(), seconds, peer, request_id, "answered");
@@ -165,17 +165,23 @@ impl Gateway {
                 return (respond::answer(Answer::refusal(Reason::MalformedRequest)), Source::Gateway);
             };
             facts.scheme(scheme).request_id(id.as_str());
+            // Read as seldom as will do: it is a good part of what a judgement takes.
+            let mut now = clock::now();
             let accountable = self.failures.as_ref().and_then(|failures| Some((failures, self.policy.accountable(&facts)?)));
             if let Some((failures, client)) = accountable
-                && let Some(seconds) = locked(failures).wait(client, clock::now())
+                && let Some(seconds) = locked(failures).wait(client, now)
             {
                 facts.must_wait(seconds);
             }
-            let step = begin(self.known().gate(), &facts, clock::now());
+            let step = begin(self.known().gate(), &facts, now);
             let mut outcome = match step {
                 Step::Decided(outcome) => outcome,
                 // Apart, since most requests do without, and all would have to make room for it.
-                step => Box::pin(drive(step, &self.host)).await,
+                step => {
+                    let outcome = Box::pin(drive(step, &self.host)).await;
+                    now = clock::now();
+                    outcome
+                }
             };
             let learned = std::mem::take(&mut outcome.learned);
             if !learned.is_nothing() {
@@ -183,7 +189,7 @@ impl Gateway {
             }
             if let (Verdict::Refuse(reason), Some((failures, client))) = (&outcome.verdict, accountable)
                 && reason.is_failed_credential()
-                && let Some(seconds) = locked(failures).count(client, clock::now())
+                && let Some(seconds) = locked(failures).count(client, now)
             {
                 facts.must_wait(seconds);
                 outcome.verdict = Verdict::Refuse(Reason::TooManyFailures);
@@ -191,7 +197,7 @@ impl Gateway {
             // Behind trusted proxies it is not who connected.
             let client = self.policy.client(&facts).unwrap_or(peer);
             observe::judged(&outcome, &facts, id, client, &self.seen.counters);
-            match Action::of(&outcome.verdict, &self.policy, &facts, clock::now()) {
+            match Action::of(&outcome.verdict, &self.policy, &facts, now) {
                 Action::Respond(answer) => return (respond::answer(answer), Source::Gateway),
                 Action::Forward(forward) => Plan::new(&forward, &parts.headers, facts.is_websocket()),
             }
