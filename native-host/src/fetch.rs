@@ -18,7 +18,6 @@ use crate::{
     body::{Progress, RequestBody, ResponseBody},
     clock,
     metrics::{Counters, Present, Source, UpstreamError},
-    observe::REQUEST_ID,
     pool::{Lease, Pauses, Pool, Reach},
     respond, upgrade as tunnels,
 };
@@ -48,7 +47,10 @@ impl Plan {
     pub(crate) fn new(forward: &Forward<'_>, headers: &HeaderMap, is_websocket: bool) -> Self {
         let dropped = headers.keys().filter(|name| !forward.keeps(name.as_str())).cloned().collect();
         // Values that no header can carry were refused before; should one appear, the header is missing, not forged.
-        let set = forward.sets().filter_map(|(name, value)| Some((known_name(name), known_value(value)?))).collect();
+        let set = forward
+            .sets()
+            .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(value).ok()?)))
+            .collect();
         let target = forward.rewritten_target().map(str::to_owned);
         let until = is_websocket.then(clock::now).and_then(|now| {
             let end = forward.until(now)?;
@@ -79,29 +81,6 @@ impl Plan {
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         }
         join_cookies(headers);
-    }
-}
-
-/// A name that the gateway sets: they are few, and to read one anew for each request takes longer than to find it.
-fn known_name(name: &'static str) -> HeaderName {
-    static KNOWN: [HeaderName; 7] = [
-        HeaderName::from_static("x-user-id"),
-        HeaderName::from_static("x-auth-token-type"),
-        HeaderName::from_static("x-forwarded-for"),
-        HeaderName::from_static("x-forwarded-proto"),
-        HeaderName::from_static("x-forwarded-host"),
-        HeaderName::from_static("x-auth-role"),
-        REQUEST_ID,
-    ];
-    KNOWN.iter().find(|known| known.as_str() == name).cloned().unwrap_or_else(|| HeaderName::from_static(name))
-}
-
-/// A value, of which the usual ones take no memory of their own.
-fn known_value(value: &str) -> Option<HeaderValue> {
-    const KNOWN: [&str; 6] = ["1", "static", "http", "user", "authenticated", "https"];
-    match KNOWN.into_iter().find(|known| *known == value) {
-        Some(known) => Some(HeaderValue::from_static(known)),
-        None => HeaderValue::from_str(value).ok(),
     }
 }
 
