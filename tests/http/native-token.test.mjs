@@ -203,8 +203,25 @@ describe("deployment file", () => {
     await withHome(`worker_auth_token: ${TOKEN}\n`, async (home, file) => {
       execFileSync("chown", ["1234:2345", file]);
       assert.equal((await token(home, ["rotate"])).code, 0);
-      const { uid, gid, mode } = statSync(file);
-      assert.deepEqual([uid, gid, mode & 0o777], [1234, 2345, 0o600]);
+      for (const name of [file, `${file}.lock`]) {
+        const { uid, gid, mode } = statSync(name);
+        assert.deepEqual([uid, gid, mode & 0o777], [1234, 2345, 0o600], name);
+      }
+    });
+  });
+
+  test("a lock that is a link to somewhere else is an error, and nothing is made there", async () => {
+    const text = `worker_auth_token: ${TOKEN}\n`;
+    await withHome(text, async (home, file) => {
+      const elsewhere = path.join(home, "elsewhere");
+      symlinkSync(elsewhere, `${file}.lock`);
+      for (const exists of [false, true]) {
+        if (exists) writeFileSync(elsewhere, "", { mode: 0o644 });
+        const { code, stderr } = await token(home, ["rotate"]);
+        assert.equal(code, 1);
+        assert.match(stderr, /symbolic link/);
+        assert.deepEqual([readFileSync(file, "utf8"), readdirSync(home).includes("elsewhere")], [text, exists]);
+      }
     });
   });
 });
@@ -275,7 +292,7 @@ describe("token", () => {
       };
       assert.equal(piped(`${OTHER}\n`).stdout, `${hash(OTHER)}\n`);
       assert.deepEqual(JSON.parse(piped(OTHER, "--json").stdout), { sha256: hash(OTHER) });
-      for (const unusable of ["", "two words", "a,b"]) {
+      for (const unusable of ["", "two words", "a,b", "x".repeat(64 * 1024 + 1)]) {
         const { status, stdout, stderr } = piped(unusable);
         assert.deepEqual([status, stdout], [1, ""]);
         assert.ok(unusable === "" || !stderr.includes(unusable), stderr);
@@ -352,6 +369,9 @@ describe("rotate", () => {
       assert.ok(after.includes(hash(first)) && after.includes(`  - name: ci\n    sha256: ${hash("ci")}\n    not_after: 1\n`), after);
       assert.equal(cut(file), `${tokenIn(file)}\n`);
       assert.equal((await token(home, ["rotate", "--overlap", "soon"])).code, 1);
+      const replaced = tokenIn(file);
+      assert.equal((await token(home, ["rotate", "--overlap", "1ms"])).code, 0);
+      assert.ok(readFileSync(file, "utf8").includes(hash(replaced)), "less than a second is not none");
     });
   });
 
