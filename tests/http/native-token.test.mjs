@@ -80,6 +80,7 @@ describe("deployment file", () => {
   test("a file that is a mount of its own is written in place", { skip: NO_MOUNTS }, async () => {
     await withHome("a: 1 # one\n", async (home, file) => {
       const outside = writeFile(path.join(home, "outside.yaml"), "b: 2 # two\nworker_auth_token:\n");
+      execFileSync("chmod", ["644", outside]);
       const inode = statSync(outside).ino;
       const script = `mount --bind '${outside}' '${file}'`;
       const { child, output, exited } = spawnMounted(home, script);
@@ -99,6 +100,7 @@ describe("deployment file", () => {
       assert.deepEqual(listing(path.dirname(file)), ["deployment.yaml"], "no copy is left");
       child.kill("SIGKILL");
       await exited;
+      assert.match(output.stderr, /WARN.*mode is 0644.*chmod 600/, "its mode stays what it was, which is said");
     });
   });
 

@@ -152,7 +152,7 @@ fn rotate(arguments: &ArgMatches) -> Result<(), Failure> {
         None => "there was none before".to_owned(),
     };
     let hint = if is_revealed { "" } else { "; `nodetool-auth token show --reveal` prints it in full" };
-    eprintln!("The new token is in {}; {old}{hint}", path.display());
+    eprintln!("The new token is in {}, and passes at running gateways within two seconds; {old}{hint}", path.display());
     Ok(())
 }
 

@@ -302,13 +302,18 @@ pub fn generate_secure_token() -> Result<Secret, StoreError> {
 /// The tokens of a deployment file. Where it has none, one is generated and saved: the one and only, however many
 /// processes start at once.
 pub(crate) fn find_or_generate(path: &Path) -> Result<Found, StoreError> {
-    let found = look(path)?;
-    if let TokenSource::File(_) = found.source {
-        if let Some(loose) = loose_mode(path) {
-            tracing::warn!("{loose}; run: {}", loose.remedy());
-        }
-        return Ok(found);
+    let found = match look(path)? {
+        found if matches!(found.source, TokenSource::File(_)) => found,
+        _ => generate(path)?,
+    };
+    // A file that could only be written in place has the mode that it had.
+    if let Some(loose) = loose_mode(path) {
+        tracing::warn!("{loose}; run: {}", loose.remedy());
     }
+    Ok(found)
+}
+
+fn generate(path: &Path) -> Result<Found, StoreError> {
     let token = generate_secure_token()?;
     let saved = update(path, |config| {
         // Another process may have been faster.
