@@ -24,19 +24,19 @@ pub(super) enum Written {
     Outdated,
 }
 
-/// The text of a file; of one that does not exist, nothing.
-pub(super) fn read(path: &Path) -> io::Result<String> {
+/// What is in a file; of one that does not exist, nothing.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let metadata = match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         metadata => metadata?,
     };
     // Asked before it is opened: to open a pipe waits until somebody writes to it.
     if !metadata.is_file() {
         return Err(io::Error::other(format!("it is {}, not a file", kind(&metadata))));
     }
-    let mut text = String::new();
-    match File::open(path)?.take(MAX_SIZE + 1).read_to_string(&mut text)? as u64 {
-        ..=MAX_SIZE => Ok(text),
+    let mut bytes = Vec::new();
+    match File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut bytes)? as u64 {
+        ..=MAX_SIZE => Ok(bytes),
         _ => Err(io::Error::other("it is larger than 1 MiB")),
     }
 }
@@ -288,9 +288,9 @@ mod tests {
                 copy
             };
             assert_eq!(write_in_place(&target, "something else", after, copy()).unwrap(), Written::Outdated);
-            assert_eq!(read(&target).unwrap(), before);
+            assert_eq!(read(&target).unwrap(), before.as_bytes());
             assert_eq!(write_in_place(&target, before, after, copy()).unwrap(), Written::Done);
-            assert_eq!(read(&target).unwrap(), after);
+            assert_eq!(read(&target).unwrap(), after.as_bytes());
             assert_eq!(fs::metadata(&target).unwrap().ino(), inode);
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         }

@@ -1,6 +1,6 @@
 //! The deployment file as YAML: what it says about tokens, and how to change just that.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::{collections::BTreeSet, ops::Range, string::FromUtf8Error};
 
 use nodetool_edge_auth::{Secret, Tokens};
 use saphyr::{MarkedYaml, ScalarStyle, YamlData, YamlLoader};
@@ -30,6 +30,14 @@ impl Problem {
     fn content(problem: &str) -> Self {
         Self::Content(problem.to_owned())
     }
+}
+
+/// Where a text that is none stops to be one.
+pub(super) fn not_utf8(error: &FromUtf8Error) -> Problem {
+    let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+    let lines = String::from_utf8_lossy(before);
+    let (count, last) = lines.split('\n').enumerate().last().unwrap_or_default();
+    Problem::Yaml { line: count + 1, column: last.chars().count() + 1, problem: "not UTF-8".to_owned() }
 }
 
 /// What a deployment file says about tokens.
