@@ -510,6 +510,8 @@ describe("a running gateway", () => {
           ["", /no worker_auth_token in it/],
           [undefined, /no worker_auth_token in it/],
           ["- a\n", /mapping/],
+          [`worker_auth_token: ${OTHER}\nlist:\n  ${"- ".repeat(100_000)}x\n`, /nested too deeply/],
+          [`worker_auth_token: ${OTHER}\n"worker_auth_token": ${OTHER}\n`, /line 2, column 1: duplicated key/],
         ]) {
           const mark = host.log().length;
           if (text === undefined) rmSync(file);
