@@ -173,8 +173,10 @@ impl Project {
     /// The key set as it is now, whatever is remembered, with the headers of the answer; or why there is none.
     pub(crate) async fn ask_for_keys(&self) -> Result<(FetchedKeys, HeaderMap), String> {
         let (status, headers, document) = self.get(&self.jwks, HeaderMap::new(), MAX_JWKS).await?;
-        let cache_control = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
-        Ok((FetchedKeys::in_answer(status, cache_control, document)?, headers))
+        // Lines of one name are one list (RFC 9110, section 5.3), as the edge has it anyway.
+        let lines = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
+        let cache_control = lines.collect::<Vec<_>>().join(",");
+        Ok((FetchedKeys::in_answer(status, Some(&cache_control), document)?, headers))
     }
 
     /// What the user endpoint says to nobody: to the API key alone, without a token.
