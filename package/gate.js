@@ -1,5 +1,5 @@
 // What users see of the compiled core.
-import { Gate as Judge, generateToken, initSync, maskToken } from "./wasm/gate.js";
+import { Gate as Judge, generateToken, initSync, maskToken } from "./glue/gate.js";
 import { cacheStore } from "./stores.js";
 
 class Gate {

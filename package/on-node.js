@@ -3,4 +3,4 @@ import { readFileSync } from "node:fs";
 
 import { load } from "./gate.js";
 
-export const { Gate, cacheStore, generateToken, maskToken } = load(readFileSync(new URL("./wasm/gate_bg.wasm", import.meta.url)));
+export const { Gate, cacheStore, generateToken, maskToken } = load(readFileSync(new URL("./gate.wasm", import.meta.url)));

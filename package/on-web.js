@@ -1,7 +1,7 @@
 // In browsers, and wherever a bundler puts things: those know this form of naming a file.
 import { load } from "./gate.js";
 
-export const { Gate, cacheStore, generateToken, maskToken } = load(await compiled(new URL("./wasm/gate_bg.wasm", import.meta.url)));
+export const { Gate, cacheStore, generateToken, maskToken } = load(await compiled(new URL("./gate.wasm", import.meta.url)));
 
 async function compiled(url) {
   const response = await fetch(url);

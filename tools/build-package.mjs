@@ -19,10 +19,13 @@ export function buildPackage() {
   try {
     // No module path of its own: which file the module comes from is for the entries to say, each in its platform's way.
     const small = ["--omit-default-module-path", "--no-typescript", "--remove-name-section", "--remove-producers-section"];
-    buildJs("edge", path.join(fresh, "wasm"), small);
+    buildJs("edge", path.join(fresh, "glue"), small);
+    // Beside the entries, which is where it is in a bundle too.
+    const wasm = path.join(fresh, "gate.wasm");
+    renameSync(path.join(fresh, "glue", "gate_bg.wasm"), wasm);
     for (const name of readdirSync(SOURCE).filter((name) => name !== "package.json")) copyFileSync(path.join(SOURCE, name), path.join(fresh, name));
     copyFileSync(path.join(ROOT, "LICENSE"), path.join(fresh, "LICENSE"));
-    writeFileSync(path.join(fresh, "inline.js"), inline(readFileSync(path.join(fresh, "wasm", "gate_bg.wasm"))));
+    writeFileSync(path.join(fresh, "inline.js"), inline(readFileSync(wasm)));
     const manifest = JSON.parse(readFileSync(path.join(SOURCE, "package.json"), "utf8"));
     writeFileSync(path.join(fresh, "package.json"), `${JSON.stringify({ ...manifest, version: version() }, null, 2)}\n`);
     rmSync(OUT, { recursive: true, force: true });

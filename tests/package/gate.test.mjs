@@ -13,7 +13,7 @@ import { ALL_KEYS, KEYS, claimsOf, userToken } from "../http/support/jwt.mjs";
 import { INSTALLED, STATIC, TOKEN } from "./support.mjs";
 
 // What is compiled is there once, however it is asked for.
-const { initSync } = await import(pathToFileURL(path.join(INSTALLED, "wasm", "gate.js")).href);
+const { initSync } = await import(pathToFileURL(path.join(INSTALLED, "glue", "gate.js")).href);
 const { memory, __wbindgen_externrefs: table } = initSync({});
 const taken = () => [memory.buffer.byteLength, table.length];
 
