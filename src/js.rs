@@ -1,4 +1,6 @@
 //! The surface for JavaScript: the same judgement, on a `Request` of the Fetch standard.
+//!
+//! What programs get of it, and its types, are in `package`.
 #![expect(unreachable_pub, reason = "what JavaScript reaches, Rust does not")]
 
 mod options;
@@ -20,33 +22,6 @@ use crate::{
     },
 };
 use options::Options;
-
-#[wasm_bindgen(typescript_custom_section)]
-const TYPES: &str = r#"
-/** Who a token belongs to. */
-export interface Identity {
-  /** Whether it is accepted. */
-  allowed: boolean;
-  /** Whose it is: the `sub` of a JWT, or `"1"` for the static token; `null` for public paths and preflights. */
-  userId: string | null;
-  /** How that was proven. */
-  tokenType: "static" | "user" | "none" | null;
-  /** The role of a JWT. */
-  role: string | null;
-  /** What to answer: a refusal, or one of the gateway's own pages. `null` if all is well. */
-  response: Response | null;
-}
-
-/** How a request was judged. */
-export interface Decision extends Identity {
-  /** The headers for the upstream: the client's, without what it must not say, and with its identity. */
-  headers: Headers;
-  /** The request's URL, without a token that was in its query (`AUTH_WS_TOKEN_SOURCES`). */
-  url: string;
-  /** The upstream's response as the client gets it: with `CORS_ORIGINS` the gateway says who may read it. */
-  finish(response: Response): Response;
-}
-"#;
 
 #[wasm_bindgen(module = "/src/web/platform.js")]
 extern "C" {
@@ -105,7 +80,6 @@ impl Gate {
 
     /// Judges a request. Its body is left alone. What has to be asked for goes on, by the context's `waitUntil`, if the client
     /// leaves meanwhile.
-    #[wasm_bindgen(unchecked_return_type = "Promise<Decision>")]
     pub fn check(&self, request: &web_sys::Request, context: &JsValue) -> Promise {
         let (inner, request) = (self.0.during(context), Clone::clone(request));
         Rc::clone(&inner).outlived(async move { inner.check(&request).await })
@@ -113,7 +87,6 @@ impl Gate {
 
     /// Judges a bearer token alone, for whoever got it in another way than in a header: in the first message of a
     /// WebSocket, say.
-    #[wasm_bindgen(unchecked_return_type = "Promise<Identity>")]
     pub fn verify(&self, token: String, context: &JsValue) -> Promise {
         let inner = self.0.during(context);
         Rc::clone(&inner).outlived(async move { inner.verify(&token).await })

@@ -5,14 +5,14 @@ import { ROOT, WASM_TARGET, ensureBindgen, ensureWasmTarget, run } from "./setup
 
 /**
  * @param {"dev" | "edge"} profile
- * @param {string[]} flags of wasm-bindgen
+ * @param {{out?: string, flags?: string[]}} options where to, and further flags of wasm-bindgen
  */
-export function buildJs(profile, out = path.join(ROOT, "build", "js", profile), flags = []) {
+export function buildJs(profile, { out = path.join(ROOT, "build", "js", profile), flags = [] } = {}) {
   ensureWasmTarget();
   const bindgen = ensureBindgen();
   const features = ["--features", "js", "--profile", profile];
   run("cargo", ["build", "--locked", "--package", "nodetool-edge-auth", "--lib", "--target", WASM_TARGET, ...features]);
   const wasm = path.join(ROOT, "target", WASM_TARGET, profile === "dev" ? "debug" : profile, "nodetool_edge_auth.wasm");
-  run(bindgen, ["--target", "web", "--out-name", "gate", ...flags, "--out-dir", out, wasm]);
+  run(bindgen, ["--target", "web", "--no-typescript", "--out-name", "gate", ...flags, "--out-dir", out, wasm]);
   return out;
 }

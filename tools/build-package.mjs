@@ -18,8 +18,8 @@ export function buildPackage() {
   mkdirSync(fresh);
   try {
     // No module path of its own: which file the module comes from is for the entries to say, each in its platform's way.
-    const small = ["--omit-default-module-path", "--no-typescript", "--remove-name-section", "--remove-producers-section"];
-    buildJs("edge", path.join(fresh, "glue"), small);
+    const flags = ["--omit-default-module-path", "--remove-name-section", "--remove-producers-section"];
+    buildJs("edge", { out: path.join(fresh, "glue"), flags });
     // Beside the entries, which is where it is in a bundle too.
     const wasm = path.join(fresh, "gate.wasm");
     renameSync(path.join(fresh, "glue", "gate_bg.wasm"), wasm);

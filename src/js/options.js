@@ -10,7 +10,7 @@ const SHORTEST = 60;
 const put = (store) => store.put ?? store.set;
 
 export class Options {
-  /** @param {import("../../package/index").GateOptions | undefined} given */
+  /** @param {object | null | undefined} given as the package types them: `GateOptions` */
   constructor(given) {
     const options = given ?? {};
     const unknown = Object.keys(options).find((name) => !NAMES.includes(name));

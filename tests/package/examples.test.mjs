@@ -105,10 +105,12 @@ for (const [name, { isRaw, start }] of Object.entries(SERVERS)) {
     const send = (target, headers = []) => ask(port, Buffer.from(`GET ${target} HTTP/1.1\r\nHost: gateway.test\r\n${headers.map((header) => `${header.join(": ")}\r\n`).join("")}Connection: close\r\n\r\n`, "latin1"));
     for (const target of TRICKS) {
       const { status, body } = await send(target);
-      // A platform that resolves a path before anybody sees it serves what it resolved it to. workerd has a 500 of its own for what is none.
+      // What is none, workerd refuses in its own way.
+      if (!isRaw && status === 500 && !target.startsWith("/")) continue;
+      // A platform that resolves a path before anybody sees it serves what it resolved it to.
       const resolved = isRaw || !URL.canParse(target, "http://gateway.test") ? target : new URL(target, "http://gateway.test").pathname;
       if (resolved === "/health") assert.ok(status === 200 || status === 400, `${target}: ${status}`);
-      else assert.ok([400, 401, 403, 404].includes(status) || (!isRaw && status === 500 && !target.startsWith("/")), `${target}: ${status} ${body}`);
+      else assert.ok([400, 401, 403, 404].includes(status), `${target}: ${status} ${body}`);
     }
     for (const target of ADMIN_TRICKS) {
       const { status, body } = await send(target, [AUTHORIZATION]);

@@ -9,7 +9,7 @@ import { runInNewContext } from "node:vm";
 import { Gate, generateToken, maskToken } from "nodetool-edge-auth";
 import { load } from "nodetool-edge-auth/wasm";
 
-import { ALL_KEYS, KEYS, claimsOf, userToken } from "../http/support/jwt.mjs";
+import { ALL_KEYS, KEYS, claimsOf, makeKey, userToken } from "../http/support/jwt.mjs";
 import { INSTALLED, STATIC, TOKEN } from "./support.mjs";
 
 // What is compiled is there once, however it is asked for.
@@ -111,6 +111,15 @@ test("thousands of gates that are made, asked and freed leave nothing behind", a
   assert.deepEqual(taken(), before);
 });
 
+test("what a store holds is looked at before it is taken", async () => {
+  const huge = `${Date.now()}\n600\n${DOCUMENT}${" ".repeat(64 * 1024 * 1024)}`;
+  const gate = new Gate(SUPABASE, { fetch: async () => new Response(DOCUMENT), store: { get: () => huge, put() {} } });
+  const before = taken();
+  const token = await userToken(KEYS.ES256, claimsOf({ issuer: `${PROJECT}/auth/v1` }));
+  assert.equal((await gate.check(asked(token))).allowed, true);
+  assert.deepEqual(taken(), before);
+});
+
 test("gates that are freed with judgements under way finish these, and leave nothing behind", async () => {
   const token = await userToken(KEYS.ES256, claimsOf({ issuer: `${PROJECT}/auth/v1` }));
   const round = async (count) => {
@@ -148,6 +157,23 @@ test("gates that nobody frees are freed when they are forgotten", async () => {
   const before = taken();
   for (let time = 0; time < 10; time += 1) await round();
   assert.deepEqual(taken(), before);
+});
+
+test("where a platform has no Ed25519, tokens signed with it are refused, and others are not", async () => {
+  const [edwards, curve] = [makeKey("EdDSA"), makeKey("ES256")];
+  const gate = new Gate({ ...SUPABASE, SUPABASE_JWKS: JSON.stringify({ keys: [edwards.jwk, curve.jwk] }) });
+  const claims = claimsOf({ issuer: `${PROJECT}/auth/v1` });
+  const { subtle } = crypto;
+  const { importKey } = Object.getPrototypeOf(subtle);
+  subtle.importKey = (format, key, algorithm, ...rest) =>
+    algorithm.name === "Ed25519" ? Promise.reject(new DOMException("Unrecognized name", "NotSupportedError")) : importKey.call(subtle, format, key, algorithm, ...rest);
+  try {
+    const { allowed, response } = await gate.verify(await userToken(edwards, claims));
+    assert.deepEqual([allowed, response.status], [false, 401]);
+    assert.equal((await gate.verify(await userToken(curve, claims))).allowed, true);
+  } finally {
+    delete subtle.importKey;
+  }
 });
 
 test("the module may be loaded by hand, and is the same library", async () => {

@@ -105,7 +105,10 @@ async function ran(folder, script) {
   return said;
 }
 
-const HTML = '<!doctype html><title>bundle</title><script type="module" src="/main.js"></script>';
+/** The page of a bundle. What is amiss with it, it says too. */
+const html = (url) => `<!doctype html><title>bundle</title>
+<script>addEventListener("error", ({ message, target }) => ${sayAt(url)}(message ?? target.src + " cannot be loaded"), true)</script>
+<script type="module" src="/main.js"></script>`;
 
 /** What the page at a URL reports, in a browser. */
 async function shown(context, url, said) {
@@ -152,35 +155,35 @@ async function served(context, folder) {
 const sayAt = (url) => `((text) => fetch("${url}/said", { method: "POST", mode: "no-cors", body: text }))`;
 
 for (const [name, build] of Object.entries({
-  vite: async (folder, out) => {
-    writeFileSync(path.join(folder, "index.html"), HTML);
+  vite: async (folder, out, url) => {
+    writeFileSync(path.join(folder, "index.html"), html(url));
     await vite({ root: folder, configFile: false, logLevel: "silent", build: { outDir: out } });
   },
-  webpack: async (folder, out) => {
+  webpack: async (folder, out, url) => {
     const compiler = webpack({ mode: "production", context: folder, entry: "./main.js", output: { path: out, filename: "main.js", publicPath: "/" } });
     const stats = await new Promise((resolve, reject) => compiler.run((error, stats) => (error ? reject(error) : resolve(stats))));
     assert.deepEqual(stats.toJson({ errors: true, warnings: true }).errors, []);
-    writeFileSync(path.join(out, "index.html"), HTML);
+    writeFileSync(path.join(out, "index.html"), html(url));
   },
 })) {
-  test(`${name}: a page of what it makes`, async (context) => {
+  test(`${name}: a page of what it makes`, { timeout: 120_000 }, async (context) => {
     if (!chromium()) return context.skip("there is no Chromium on the path, nor in NODETOOL_TEST_CHROMIUM: NOT TESTED");
     const folder = project(context, "nodetool-edge-auth", "console.log");
     const out = path.join(folder, "dist");
     const { url, said } = await served(context, out);
     writeFileSync(path.join(folder, "main.js"), program("nodetool-edge-auth", sayAt(url)));
-    await build(folder, out);
+    await build(folder, out, url);
     assert.equal(readdirSync(out, { recursive: true }).filter((name) => name.endsWith(".wasm")).length, 1, "the module is a file of its own, once");
     assert.equal(await shown(context, url, said), SAID);
   });
 }
 
-test("vite: a page while it is developed, with the package left as it is", async (context) => {
+test("vite: a page while it is developed, with the package left as it is", { timeout: 120_000 }, async (context) => {
   if (!chromium()) return context.skip("there is no Chromium on the path, nor in NODETOOL_TEST_CHROMIUM: NOT TESTED");
   const folder = project(context, "nodetool-edge-auth", "console.log");
   const { url, said } = await served(context, folder);
   writeFileSync(path.join(folder, "main.js"), program("nodetool-edge-auth", sayAt(url)));
-  writeFileSync(path.join(folder, "index.html"), HTML);
+  writeFileSync(path.join(folder, "index.html"), html(url));
   const server = await serveByVite({
     root: folder, configFile: false, logLevel: "silent", cacheDir: path.join(folder, ".vite"),
     optimizeDeps: { exclude: ["nodetool-edge-auth"] },

@@ -14,8 +14,8 @@ const OWN = ["cache-control", "content-type", "www-authenticate", "retry-after",
 /** What stays in `decision.headers` because the platform keeps it right. */
 const PLATFORM = ["host", "connection", "content-length", "upgrade"];
 
-/** Settings of which a gate makes nothing: there they are wrong only natively, or only at the edge. */
-const OF_A_HOST = ["AUTH_FAILURE_LIMIT", "AUTH_WS_CLOSE_ON_EXPIRY", "UPSTREAM_CA"];
+/** What only the native host can do, and only the edge minds. */
+const isOfAHost = (host, settings) => (host === "native" ? ["AUTH_FAILURE_LIMIT", "AUTH_WS_CLOSE_ON_EXPIRY"] : ["UPSTREAM_CA"]).some((name) => name in settings);
 
 /**
  * @param {typeof import("nodetool-edge-auth")} library
@@ -196,7 +196,7 @@ function checkForward(vector, request, { target, set, kept = {}, dropped = [] },
 }
 
 function judgeSettings({ Gate }, { host, settings, errors }) {
-  if (OF_A_HOST.some((name) => name in settings)) return "what a gate makes nothing of";
+  if (isOfAHost(host, settings)) return "what a gate is not";
   // The default that the other host has, and on which some rules depend.
   const own = host === "native" ? { ENV: "development", ...settings } : settings;
   let problems = [];

@@ -30,7 +30,9 @@ after(() => {
 const origin = () => `http://127.0.0.1:${server.address().port}`;
 
 /** What a browser needs to find the package without a bundler. */
-const PAGE = `<!doctype html><title>parity</title><script type="importmap">
+const PAGE = `<!doctype html><title>parity</title><script>
+addEventListener("error", ({ message, target }) => fetch("/report", { method: "POST", body: JSON.stringify({ error: message ?? target.src + " cannot be loaded" }) }), true);
+</script><script type="importmap">
 {"imports": {"nodetool-edge-auth": "/package/on-web.js", "nodetool-edge-auth/inline": "/package/inline.js"}}
 </script><script type="module" src="/harness.mjs"></script>`;
 const TYPES = { ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm" };
@@ -110,7 +112,7 @@ test("Bun", async (context) => {
   check(await reported(context, bun, [HARNESS, origin()]), 110);
 });
 
-test("Chromium", async (context) => {
+test("Chromium", { timeout: 120_000 }, async (context) => {
   const browser = chromium();
   if (!browser) return skip(context, "there is no Chromium on the path, nor in NODETOOL_TEST_CHROMIUM");
   const profile = scratch(context);

@@ -69,6 +69,18 @@ test("a fetch that fails in whatever way lets nobody in, and keeps nobody waitin
   }
 });
 
+test("of an answer without end no more is taken than there may be keys", async () => {
+  let taken = 0;
+  const spaces = new TextEncoder().encode(" ".repeat(65_536));
+  const pull = (controller) => {
+    taken += spaces.length;
+    controller.enqueue(spaces);
+  };
+  const gate = new Gate(SETTINGS, { fetch: async () => new Response(new ReadableStream({ pull })) });
+  assert.equal(await statusOf(gate, good), 503);
+  assert.ok(taken < 2_000_000, `${taken} bytes`);
+});
+
 test("users are asked about by that fetch, with nothing but their token", async () => {
   const claims = claimsOf(supabase);
   const token = legacyToken(claims, { secret: SECRET });

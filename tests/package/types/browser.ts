@@ -23,3 +23,7 @@ new Gate();
 await gate.check("https://app.example/");
 // @ts-expect-error whoever stores has to put
 new Gate(settings, { store: { get: () => null } });
+// @ts-expect-error it may be nobody
+const somebody: string = decision.userId;
+// @ts-expect-error and there may be nothing to answer
+const answer: Response = decision.response;
