@@ -10,7 +10,7 @@ import { build as esbuild } from "esbuild";
 import { build as vite, createServer as serveByVite } from "vite";
 import webpack from "webpack";
 
-import { INSTALLED, PACKAGE, ROOT, TOKEN, chromium, scratch, tool } from "./support.mjs";
+import { INSTALLED, PACKAGE, ROOT, TOKEN, browse, chromium, scratch, tool } from "./support.mjs";
 
 const manifest = JSON.parse(readFileSync(path.join(INSTALLED, "package.json"), "utf8"));
 
@@ -111,17 +111,7 @@ const html = (url) => `<!doctype html><title>bundle</title>
 <script type="module" src="/main.js"></script>`;
 
 /** What the page at a URL reports, in a browser. */
-async function shown(context, url, said) {
-  const profile = scratch(context);
-  const flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", `--user-data-dir=${profile}`];
-  const child = spawn(chromium(), [...flags, url], { stdio: "ignore", detached: process.platform !== "win32" });
-  const exited = once(child, "exit");
-  context.after(async () => {
-    if (child.exitCode === null && child.signalCode === null) process.kill(process.platform === "win32" ? child.pid : -child.pid, "SIGKILL");
-    await exited;
-  });
-  return Promise.race([said, exited.then(([code]) => `the browser ended with ${code}`)]);
-}
+const shown = (context, url, said) => Promise.race([said, browse(context, url)]);
 
 /** Serves a folder, and hears what its page says. */
 async function served(context, folder) {

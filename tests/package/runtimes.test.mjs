@@ -1,7 +1,6 @@
 // The same vectors, and the same users' tokens, on every runtime. What a runtime cannot say in a `Request` is left out by the rules of
 // `parity.mjs`; how much that may be is said here, so that nothing goes missing unnoticed.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -9,7 +8,7 @@ import path from "node:path";
 import test, { after, before } from "node:test";
 
 import { material } from "./material.mjs";
-import { INSTALLED, ROOT, chromium, runtime, scratch, startWorker } from "./support.mjs";
+import { INSTALLED, ROOT, beside, browse, chromium, runtime, startWorker } from "./support.mjs";
 
 const given = await material();
 const cases = Object.values(given.vectors).flat();
@@ -56,20 +55,10 @@ async function serve(req, res) {
   }
 }
 
-/** What a program reports, or how it ended without. */
-async function reported(context, command, args) {
+/** What a program reports that `start` runs, or how it ended without. */
+function reported(start) {
   const report = new Promise((resolve) => (received = resolve));
-  const child = spawn(command, args, { cwd: ROOT, stdio: ["ignore", "pipe", "pipe"], detached: process.platform !== "win32" });
-  let log = "";
-  for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (log += text));
-  const exited = once(child, "exit");
-  const ended = exited.then(([code]) => ({ error: `it ended with ${code}:\n${log.slice(-2000)}` }));
-  context.after(async () => {
-    // With all that it started.
-    if (child.exitCode === null && child.signalCode === null) process.kill(process.platform === "win32" ? child.pid : -child.pid, "SIGKILL");
-    await exited;
-  });
-  return Promise.race([report, ended]);
+  return Promise.race([report, start().then((error) => ({ error }))]);
 }
 
 /** @param {number} most how many requests may be left out that are nothing for a `Request` there */
@@ -89,7 +78,7 @@ function check({ error, failures, ran, left, exports, isOne }, most) {
 
 const HARNESS = path.join(ROOT, "tests", "package", "harness.mjs");
 
-test("Node", async (context) => check(await reported(context, process.execPath, [HARNESS, origin()]), 110));
+test("Node", async (context) => check(await reported(() => beside(context, process.execPath, [HARNESS, origin()])), 110));
 
 test("workerd", async (context) => {
   const { miniflare } = await startWorker(context, "tests/package/wrangler.toml");
@@ -103,19 +92,17 @@ const skip = (context, what) => context.skip(`${what}: NOT TESTED`);
 test("Deno, which may read nothing and reach nobody but this test", async (context) => {
   const deno = runtime("deno");
   if (!deno) return skip(context, "there is no Deno for this machine");
-  check(await reported(context, deno, ["run", "--no-prompt", `--allow-net=127.0.0.1:${server.address().port}`, HARNESS, origin()]), 110);
+  const args = ["run", "--no-prompt", `--allow-net=127.0.0.1:${server.address().port}`, HARNESS, origin()];
+  check(await reported(() => beside(context, deno, args)), 110);
 });
 
 test("Bun", async (context) => {
   const bun = runtime("bun");
   if (!bun) return skip(context, "there is no Bun for this machine");
-  check(await reported(context, bun, [HARNESS, origin()]), 110);
+  check(await reported(() => beside(context, bun, [HARNESS, origin()])), 110);
 });
 
 test("Chromium", { timeout: 120_000 }, async (context) => {
-  const browser = chromium();
-  if (!browser) return skip(context, "there is no Chromium on the path, nor in NODETOOL_TEST_CHROMIUM");
-  const profile = scratch(context);
-  const flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", `--user-data-dir=${profile}`];
-  check(await reported(context, browser, [...flags, origin()]), 360);
+  if (!chromium()) return skip(context, "there is no Chromium on the path, nor in NODETOOL_TEST_CHROMIUM");
+  check(await reported(() => browse(context, origin())), 360);
 });

@@ -95,3 +95,27 @@ export function chromium() {
   return names.find((name) => spawnSync(name, ["--version"]).status === 0);
 }
 
+/**
+ * Runs a program beside the tests of a file, until they end, and all that it starts.
+ * @param {() => void} cleanUp what is to be done after that
+ * @returns {Promise<string>} how it ended, if it does so before
+ */
+export function beside(context, command, args, cleanUp = () => {}) {
+  const child = spawn(command, args, { cwd: ROOT, stdio: ["ignore", "pipe", "pipe"], detached: process.platform !== "win32" });
+  let log = "";
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (log += text));
+  const exited = once(child, "exit");
+  context.after(async () => {
+    if (child.exitCode === null && child.signalCode === null) process.kill(process.platform === "win32" ? child.pid : -child.pid, "SIGKILL");
+    await exited;
+    cleanUp();
+  });
+  return exited.then(([code]) => `${command} ended with ${code}:\n${log.slice(-2000)}`);
+}
+
+/** Shows a page in a Chromium, until the tests end. */
+export function browse(context, url) {
+  const profile = mkdtempSync(path.join(os.tmpdir(), "nodetool-package-"));
+  const flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", `--user-data-dir=${profile}`];
+  return beside(context, chromium(), [...flags, url], () => rmSync(profile, { recursive: true, force: true, maxRetries: 10 }));
+}
