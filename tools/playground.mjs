@@ -16,7 +16,7 @@ const TYPES = { ".css": "text/css; charset=utf-8", ".html": "text/html; charset=
 
 /** @param {"dev" | "edge"} profile */
 export function buildPlayground(profile) {
-  const surface = buildJs(profile, "explain");
+  const surface = buildJs(profile, { surface: "explain" });
   rmSync(OUT, { recursive: true, force: true });
   mkdirSync(OUT, { recursive: true });
   cpSync(SOURCES, OUT, { recursive: true });

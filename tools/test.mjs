@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import path from "node:path";
 
 import { buildJs } from "./build-js.mjs";
+import { buildPackage, installPackage } from "./build-package.mjs";
 import { buildWorker } from "./build-worker.mjs";
 import { buildPlayground } from "./playground.mjs";
 import { findLeaks } from "../tests/http/support/leaks.mjs";
@@ -13,7 +14,7 @@ import { ROOT, WASM_TARGET, ensureBindgen, ensureNodeModules, ensureWasmTarget, 
 const PARTS = {
   rust: ["The core and the native host (cargo test)", testRust],
   wasm: ["The core in WebAssembly (wasm-bindgen-test, in Node)", testWasm],
-  js: ["The JavaScript surface (in Node)", testJs],
+  js: ["The JavaScript surface, and the npm package in Node, workerd, Deno, Bun and Chromium", testJs],
   playground: ["The playground (in Chromium)", testPlayground],
   http: ["Both hosts over HTTP: vectors, attacks, streaming, clients", testHttp],
 };
@@ -32,7 +33,9 @@ function testWasm() {
 function testJs() {
   ensureNodeModules();
   buildJs("dev");
-  run(process.execPath, ["--test", ...testsIn("tests/js")]);
+  buildPackage();
+  installPackage();
+  run(process.execPath, ["--test", "--test-concurrency=1", ...testsIn("tests/js"), ...testsIn("tests/package")]);
 }
 
 function testPlayground() {
