@@ -84,7 +84,7 @@ mod js;
 #[cfg(all(any(feature = "js", feature = "worker"), target_arch = "wasm32"))]
 mod web;
 #[cfg(all(feature = "worker", target_arch = "wasm32"))]
-mod worker;
+pub mod worker;
 
 pub use action::Action;
 pub use answer::{Answer, MISCONFIGURED};
