@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import path from "node:path";
 
+import { buildEmbed } from "./build-embed.mjs";
 import { buildJs } from "./build-js.mjs";
 import { buildWorker } from "./build-worker.mjs";
 import { findLeaks } from "../tests/http/support/leaks.mjs";
@@ -35,6 +36,7 @@ function testJs() {
 function testHttp() {
   ensureNodeModules();
   buildWorker();
+  buildEmbed();
   step("Compiling the native host");
   run("cargo", ["build", "--locked", "--release", "--package", "nodetool-auth"]);
   // What `signatures.test.mjs` asks for the vectors.

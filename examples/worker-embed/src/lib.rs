@@ -6,7 +6,7 @@ use nodetool_edge_auth::{
     worker::{Decision, check},
 };
 use serde_json::json;
-use worker::{Context, Env, Request, Response, Result, event};
+use worker::{Context, Env, Request, Response, Result, WebSocketPair, event};
 
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
@@ -22,6 +22,12 @@ async fn fetch(request: Request, env: Env, context: Context) -> Result<Response>
 async fn api(mut request: Request, identity: Option<Identity>) -> Result<Response> {
     if request.path() == "/health" {
         return Response::ok("fine");
+    }
+    if request.headers().has("upgrade")? {
+        let WebSocketPair { client, server } = WebSocketPair::new()?;
+        server.accept()?;
+        server.send_with_str(identity.as_ref().map_or("nobody", |identity| &identity.user_id))?;
+        return Response::from_websocket(client);
     }
     let headers: Vec<_> = request.headers().entries().collect();
     Response::from_json(&json!({

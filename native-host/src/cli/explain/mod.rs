@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     clock,
-    fetch::Plan,
-    gateway::Host,
+    judge::Host,
+    plan::Plan,
     project::{self, Project},
     request,
     store::{self, Found, StoreError, TokenSource},
@@ -147,7 +147,7 @@ impl Follows {
         let authority = upstream.unwrap_or_default();
         let host = HeaderValue::from_str(&authority).unwrap_or(HeaderValue::from_static(""));
         let mut headers = headers.clone();
-        Plan::new(forward, &headers, facts.is_websocket()).apply(&mut headers, &host);
+        Plan::new(forward, &headers, facts.is_websocket()).apply_for(&host, &mut headers);
         let headers = headers.iter().map(|(name, value)| (name.to_string(), masked(name, value))).collect();
         Self::Forward { authority, headers }
     }

@@ -7,7 +7,7 @@ use nodetool_edge_auth::{
 };
 
 use super::steps::Step;
-use crate::gateway::Host;
+use crate::judge::Host;
 
 /// It does what the server's host does, by the server's own code, and nothing else.
 pub(super) struct Witness {
