@@ -13,12 +13,12 @@ use hyper::{Request, Response, body::Incoming, http::request::Parts};
 use nodetool_edge_auth::{Action, Answer, Escaped, Reason, Scheme};
 
 use crate::{
-    body::ResponseBody,
+    body::{self, Observed, ResponseBody},
     clock,
     fetch::Fetch,
     judge::Judge,
     metrics::{Counters, Metrics, Present, Source},
-    observe::{self, Observed, RequestId},
+    observe::{self, RequestId},
     plan::Plan,
     pool::Reach,
     request, respond,
@@ -43,11 +43,7 @@ struct Seen {
 
 impl Gateway {
     pub(crate) fn new(judge: Judge, reach: Reach, metrics: &Arc<Metrics>) -> Self {
-        Self::with(
-            judge,
-            reach,
-            Seen { metrics: Arc::clone(metrics), counters: metrics.counters(), is_draining: Arc::default() },
-        )
+        Self::with(judge, reach, Seen { metrics: Arc::clone(metrics), counters: metrics.counters(), is_draining: Arc::default() })
     }
 
     fn with(judge: Judge, reach: Reach, seen: Seen) -> Self {
@@ -82,7 +78,7 @@ impl Gateway {
     }
 
     pub(crate) async fn handle(&self, request: Request<Incoming>, peer: &str, scheme: Scheme) -> Response<Observed> {
-        let in_flight = observe::in_flight(&self.seen.counters);
+        let in_flight = body::in_flight(&self.seen.counters);
         let began = Instant::now();
         let (parts, body) = request.into_parts();
         let id = RequestId::of(&parts.headers);
@@ -110,7 +106,7 @@ impl Gateway {
         scheme: Scheme,
     ) -> (Response<ResponseBody>, Source) {
         let plan = {
-            let Some(mut facts) = request::facts(&parts, !body.is_end_stream(), peer) else {
+            let Some(mut facts) = request::facts(&parts, !body.is_end_stream(), Some(peer)) else {
                 observe::unreadable(&parts, id, peer, &self.seen.counters);
                 return (own(Answer::refusal(Reason::MalformedRequest)), Source::Gateway);
             };

@@ -12,7 +12,9 @@ use std::{
 use nodetool_edge_auth::{Digest, Host, Secret, Settings, SettingsErrors, Tokens, UnixTime, generate_token};
 
 use file::Written;
-pub(crate) use file::{is_writable, loose_mode, mode_of};
+pub(crate) use file::loose_mode;
+#[cfg(feature = "cli")]
+pub(crate) use file::{is_writable, mode_of};
 use yaml::{Content, Problem, Replaced};
 
 /// How often a file may change between the reading and the writing of it.
@@ -304,9 +306,7 @@ pub fn generate_secure_token() -> Result<Secret, StoreError> {
 pub(crate) fn find_or_generate(path: &Path) -> Result<Found, StoreError> {
     let found = look(path)?;
     if let TokenSource::File(_) = found.source {
-        if let Some(loose) = loose_mode(path) {
-            tracing::warn!("{loose}; run: {}", loose.remedy());
-        }
+        warn_of_others(path);
         return Ok(found);
     }
     let token = generate_secure_token()?;
@@ -317,6 +317,13 @@ pub(crate) fn find_or_generate(path: &Path) -> Result<Found, StoreError> {
     let is_ours = saved.token() == Some(&token);
     let source = if is_ours { TokenSource::Generated } else { TokenSource::File };
     Ok(Found::in_file(saved, source(path.to_owned())))
+}
+
+/// Says so if others can read a deployment file.
+pub(crate) fn warn_of_others(path: &Path) {
+    if let Some(loose) = loose_mode(path) {
+        tracing::warn!("{loose}; run: {}", loose.remedy());
+    }
 }
 
 /// What [`find_or_generate`] would find. Nothing is written: of what would be generated there is only the source.

@@ -92,7 +92,7 @@ fn explain(arguments: &ArgMatches) -> Result<Explanation, Problem> {
 /// Judges a request as a server does that has just started with these settings and tokens, and keeps what it saw.
 async fn judge(settings: Settings, found: Option<&Found>, request: &Described) -> Result<Explanation, Problem> {
     let Described { parts, peer } = request;
-    let facts = request::facts(parts, false, peer).ok_or_else(|| Problem::Request("the request has no Host".to_owned()))?;
+    let facts = request::facts(parts, false, Some(peer)).ok_or_else(|| Problem::Request("the request has no Host".to_owned()))?;
     let project = settings.project.as_ref().map(|project| Project::new(project, Arc::default())).transpose()?;
     let witness = Witness::of(Host { project }, settings.project);
     let mut gate = Gate::with_tokens(settings.policy, tokens(found)?);
