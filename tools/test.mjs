@@ -39,8 +39,8 @@ function testHttp() {
   buildEmbed();
   step("Compiling the native host");
   run("cargo", ["build", "--locked", "--release", "--package", "nodetool-auth"]);
-  // What `signatures.test.mjs` asks for the vectors.
-  run("cargo", ["build", "--locked", "--package", "nodetool-auth", "--example", "signatures"]);
+  // What `signatures.test.mjs` asks for the vectors, and a server with the layer.
+  run("cargo", ["build", "--locked", "--package", "nodetool-auth", "--example", "signatures", "--example", "axum"]);
   buildStatic();
   const transcripts = path.join(ROOT, "target", "tmp", "transcripts");
   rmSync(transcripts, { recursive: true, force: true });

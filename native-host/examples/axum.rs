@@ -5,7 +5,7 @@
 //! curl -H 'Authorization: Bearer correct-horse-battery-staple' http://127.0.0.1:3000/v1/me
 //! ```
 
-use std::{env, error::Error, net::SocketAddr};
+use std::{env, error::Error, net::SocketAddr, process::ExitCode};
 
 use axum::{
     Extension, Json, Router,
@@ -19,7 +19,17 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match serve().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve() -> Result<(), Box<dyn Error>> {
     let auth = AuthLayer::from_env()?.peer(|extensions| extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip()));
 
     let app = Router::new()

@@ -90,11 +90,12 @@ describe("static", () => {
 
   test("WebSockets open with a token in any place that is allowed, and the API sees no token", async () => {
     const url = embed.host.url.replace("http", "ws");
-    for (const [socket, protocol] of [
-      [new WebSocket(`${url}/ws`, [], { headers: Object.fromEntries([AUTHORIZATION]) }), ""],
-      [new WebSocket(`${url}/ws`, ["bearer", TOKEN]), "bearer"],
-      [new WebSocket(`${url}/ws?api_key=${TOKEN}&x=1`), ""],
+    for (const [open, protocol] of [
+      [() => new WebSocket(`${url}/ws`, [], { headers: Object.fromEntries([AUTHORIZATION]) }), ""],
+      [() => new WebSocket(`${url}/ws`, ["bearer", TOKEN]), "bearer"],
+      [() => new WebSocket(`${url}/ws?api_key=${TOKEN}&x=1`), ""],
     ]) {
+      const socket = open();
       const [message] = await once(socket, "message");
       assert.deepEqual([message.toString(), socket.protocol], ["1", protocol]);
       socket.terminate();
