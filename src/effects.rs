@@ -16,6 +16,7 @@ pub struct Unavailable;
 
 /// A key set as its server gave it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct FetchedKeys {
     /// The body of the answer.
     pub document: Vec<u8>,
@@ -24,6 +25,11 @@ pub struct FetchedKeys {
 }
 
 impl FetchedKeys {
+    /// A key set that is known to be one. Where it came from a server, [`in_answer`](Self::in_answer) looks first.
+    pub const fn new(document: Vec<u8>, max_age: Option<u64>) -> Self {
+        Self { document, max_age }
+    }
+
     /// The key set in an answer of its server, or why it is none, for the log.
     pub fn in_answer(status: u16, cache_control: Option<&str>, document: Vec<u8>) -> Result<Self, String> {
         if status != 200 {
@@ -49,6 +55,7 @@ pub enum KeysAnswer {
 
 /// What the user endpoint said.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct UserAnswer {
     /// The status code.
     pub status: u16,
@@ -57,6 +64,11 @@ pub struct UserAnswer {
 }
 
 impl UserAnswer {
+    /// An answer with this status code and body.
+    pub const fn new(status: u16, body: Vec<u8>) -> Self {
+        Self { status, body }
+    }
+
     /// Whether `SUPABASE_KEY` was refused: what stands before the server does so in words of its own.
     pub fn is_about_api_key(&self) -> bool {
         let body = Json::parse(&self.body);

@@ -55,6 +55,7 @@ impl Host {
 
 /// All settings, read and understood.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Settings {
     /// Who may pass.
     pub policy: Policy,
@@ -76,11 +77,19 @@ pub struct Settings {
 
 /// One wrong setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SettingError {
     /// Its name.
     pub name: &'static str,
     /// What is wrong with it, and what would be right. A secret value is never repeated.
     pub problem: String,
+}
+
+impl SettingError {
+    /// A setting of this name that a host cannot use, and why; for what only it can tell, as that a file is not there.
+    pub const fn new(name: &'static str, problem: String) -> Self {
+        Self { name, problem }
+    }
 }
 
 impl fmt::Display for SettingError {

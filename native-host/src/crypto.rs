@@ -20,7 +20,7 @@ thread_local! {
 }
 
 /// Whether a signature is right. The algorithm is the key's; what does not go together is wrong.
-pub fn verify_signature(SignatureCheck { key, message, signature }: SignatureCheck<'_>) -> bool {
+pub fn verify_signature(SignatureCheck { key, message, signature, .. }: SignatureCheck<'_>) -> bool {
     PARSED.with_borrow_mut(|keys| {
         if let Some(known) = keys.get(&key.thumbprint) {
             return known.verify_sig(message, signature).is_ok();

@@ -204,7 +204,7 @@ pub enum StoreError {
     Settings(#[from] SettingsErrors),
     /// The system's random source failed.
     #[error("the system has no random bytes for a token: {0}")]
-    Random(getrandom::Error),
+    Random(io::Error),
 }
 
 /// The deployment file of this user, unless `NODETOOL_CONFIG_PATH` names another.
@@ -293,7 +293,7 @@ pub(crate) fn config_path(get: impl Fn(&str) -> Option<String>) -> Result<PathBu
 pub fn generate_secure_token() -> Result<Secret, StoreError> {
     loop {
         let mut entropy = [0; 32];
-        getrandom::fill(&mut entropy).map_err(StoreError::Random)?;
+        getrandom::fill(&mut entropy).map_err(|error| StoreError::Random(io::Error::other(error)))?;
         let token = generate_token(entropy);
         if yaml::is_plain_text(token.reveal()) {
             return Ok(token);
