@@ -21,6 +21,7 @@
 // It reads a request, lets the core judge it, and does what the core says. Its twin is the Cloudflare Worker of the core's
 // package: `gateway` (there `worker/mod.rs`), `request`, `fetch`, `project`, `store` and `respond` do the same on both
 // sides, and the tests over HTTP put the same questions to both.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // What only one of the features makes use of lies idle without it.
 #![cfg_attr(not(all(feature = "cli", feature = "layer")), allow(dead_code))]
 

@@ -1,6 +1,6 @@
 //! For the `fetch` handler of somebody else's Worker: judges a request, and hands it back as it may go on.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, thread::LocalKey};
 
 use js_sys::Promise;
 use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
@@ -22,8 +22,13 @@ thread_local! {
     static LOADED: Slot = const { RefCell::new(None) };
 }
 
-/// There is always somebody who serves what may pass: whoever called.
-const ENTRANCE: Entrance = Entrance { host: Host::Embedded, loaded: &LOADED };
+struct Embed;
+
+impl Entrance for Embed {
+    /// There is always somebody who serves what may pass: whoever called.
+    const HOST: Host = Host::Embedded;
+    const LOADED: &LocalKey<Slot> = &LOADED;
+}
 
 /// How a request was judged.
 #[derive(Debug)]
@@ -71,7 +76,7 @@ pub async fn check(request: Request, env: &Env, context: &Context) -> Decision {
         // Not by the caller's executor: there, one request may go on in the turn of another, whose end would be its own.
         value_or_promise(async move {
             let incoming = request.inner();
-            let judged = handle(&ENTRANCE, incoming, env, context, |passing| admitted(incoming, &passing)).await;
+            let judged = handle::<Embed, _>(incoming, env, context, |passing| admitted(incoming, &passing)).await;
             decided.replace(Some(judged.map_or_else(|answer| Decision::Answer(answer.into()), Decision::Admit)));
             JsValue::UNDEFINED
         })

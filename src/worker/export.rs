@@ -1,6 +1,6 @@
 //! What `entry.js` calls, which makes a Worker of its own of this host: requests that may pass go to the upstream.
 
-use std::{borrow::Cow, cell::RefCell};
+use std::{borrow::Cow, cell::RefCell, thread::LocalKey};
 
 use js_sys::Function;
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
@@ -21,7 +21,12 @@ thread_local! {
     static LOADED: Slot = const { RefCell::new(None) };
 }
 
-const ENTRANCE: Entrance = Entrance { host: Host::Edge, loaded: &LOADED };
+struct Export;
+
+impl Entrance for Export {
+    const HOST: Host = Host::Edge;
+    const LOADED: &LocalKey<Slot> = &LOADED;
+}
 
 /// What `entry.js` calls for each request. It comes to a response, or to a function that sends the request on; at once if
 /// nobody needs to be asked.
@@ -29,7 +34,7 @@ const ENTRANCE: Entrance = Entrance { host: Host::Edge, loaded: &LOADED };
 #[expect(unreachable_pub, reason = "what JavaScript reaches, Rust does not")]
 pub fn judge(incoming: web_sys::Request, env: Env, context: worker_sys::Context) -> JsValue {
     value_or_promise(async move {
-        let judged = handle(&ENTRANCE, &incoming, env, context, |passing| upstream(&incoming, passing)).await;
+        let judged = handle::<Export, _>(&incoming, env, context, |passing| upstream(&incoming, passing)).await;
         judged.unwrap_or_else(JsValue::from)
     })
 }

@@ -67,9 +67,9 @@ struct Loaded {
 type Slot = RefCell<Option<Result<Rc<Loaded>, SettingsErrors>>>;
 
 /// A way into this host: whose defaults hold there, and where its settings are kept once they are read.
-struct Entrance {
-    host: Host,
-    loaded: &'static LocalKey<Slot>,
+trait Entrance {
+    const HOST: Host;
+    const LOADED: &LocalKey<Slot>;
 }
 
 /// A request that may pass.
@@ -83,8 +83,7 @@ struct Passing<'a> {
 }
 
 /// Judges a request. It comes to the answer of the gateway itself, or to what `pass` makes of it.
-async fn handle<T>(
-    entrance: &Entrance,
+async fn handle<E: Entrance, T>(
     incoming: &web_sys::Request,
     env: Env,
     context: worker_sys::Context,
@@ -95,7 +94,7 @@ async fn handle<T>(
         log::unreadable();
         return Err(respond::answer(&Answer::refusal(Reason::MalformedRequest), ""));
     };
-    let Ok(loaded) = entrance.load(&env) else {
+    let Ok(loaded) = load::<E>(&env) else {
         let answer = if facts.asker == Asker::Client { MISCONFIGURED } else { MISCONFIGURED.for_proxy() };
         return Err(respond::answer(&answer, facts.method()));
     };
@@ -130,20 +129,18 @@ async fn handle<T>(
     }
 }
 
-impl Entrance {
-    fn load(&self, env: &Env) -> Result<Rc<Loaded>, ()> {
-        self.loaded.with_borrow_mut(|slot| {
-            let loaded = slot.get_or_insert_with(|| {
-                let value = |name: &str| if store::is_secrets_store(env, name) { None } else { web::setting(env, name) };
-                let settings = Settings::parse(self.host, value);
-                if let Err(errors) = &settings {
-                    log::error(&std::format!("Authentication is misconfigured, every request is answered with 500:\n{errors}"));
-                }
-                settings.map(|settings| Rc::new(Loaded::new(settings, analytics::is_bound(env))))
-            });
-            loaded.clone().map_err(drop)
-        })
-    }
+fn load<E: Entrance>(env: &Env) -> Result<Rc<Loaded>, ()> {
+    E::LOADED.with_borrow_mut(|slot| {
+        let loaded = slot.get_or_insert_with(|| {
+            let value = |name: &str| if store::is_secrets_store(env, name) { None } else { web::setting(env, name) };
+            let settings = Settings::parse(E::HOST, value);
+            if let Err(errors) = &settings {
+                log::error(&std::format!("Authentication is misconfigured, every request is answered with 500:\n{errors}"));
+            }
+            settings.map(|settings| Rc::new(Loaded::new(settings, analytics::is_bound(env))))
+        });
+        loaded.clone().map_err(drop)
+    })
 }
 
 impl Loaded {
