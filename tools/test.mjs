@@ -5,6 +5,7 @@ import path from "node:path";
 
 import { buildEmbed } from "./build-embed.mjs";
 import { buildJs } from "./build-js.mjs";
+import { buildPackage, installPackage } from "./build-package.mjs";
 import { buildWorker } from "./build-worker.mjs";
 import { findLeaks } from "../tests/http/support/leaks.mjs";
 import { ROOT, WASM_TARGET, ensureBindgen, ensureNodeModules, ensureWasmTarget, fail, run, step } from "./setup.mjs";
@@ -12,7 +13,7 @@ import { ROOT, WASM_TARGET, ensureBindgen, ensureNodeModules, ensureWasmTarget, 
 const PARTS = {
   rust: ["The core and the native host (cargo test)", testRust],
   wasm: ["The core in WebAssembly (wasm-bindgen-test, in Node)", testWasm],
-  js: ["The JavaScript surface (in Node)", testJs],
+  js: ["The JavaScript surface, and the npm package in Node, workerd, Deno, Bun and Chromium", testJs],
   http: ["Both hosts over HTTP: vectors, attacks, streaming, clients", testHttp],
 };
 
@@ -30,7 +31,9 @@ function testWasm() {
 function testJs() {
   ensureNodeModules();
   buildJs("dev");
-  run(process.execPath, ["--test", ...testsIn("tests/js")]);
+  buildPackage();
+  installPackage();
+  run(process.execPath, ["--test", "--test-concurrency=1", ...testsIn("tests/js"), ...testsIn("tests/package")]);
 }
 
 function testHttp() {

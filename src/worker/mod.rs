@@ -157,7 +157,7 @@ impl Loaded {
             limiter: Limiter::new(),
             gate: RefCell::new(gate),
             proxy: settings.proxy,
-            project: settings.project.map(Project::new),
+            project: settings.project.map(|project| Project::new(project, JsValue::UNDEFINED)),
             logs_audit: matches!(settings.log_level, "info" | "debug" | "trace"),
             has_analytics,
         }
