@@ -36,6 +36,7 @@ mod store;
 
 use std::{borrow::Cow, cell::RefCell, rc::Rc, sync::Arc, thread::LocalKey};
 
+use wasm_bindgen::JsValue;
 use worker::{Env, worker_sys};
 
 use crate::{
