@@ -97,7 +97,9 @@ describe("static", () => {
     ]) {
       const socket = open();
       const [message] = await once(socket, "message");
-      assert.deepEqual([message.toString(), socket.protocol], ["1", protocol]);
+      const [, user, asked] = /^hello (\w+), who asked for (\S+)$/.exec(message.toString());
+      assert.deepEqual([user, socket.protocol], ["1", protocol]);
+      assert.equal(asked, socket.url.replace("ws", "http").replace(`api_key=${TOKEN}&`, ""));
       socket.terminate();
     }
     const [, refusal] = await once(new WebSocket(`${url}/ws`), "unexpected-response");

@@ -26,7 +26,8 @@ async fn api(mut request: Request, identity: Option<Identity>) -> Result<Respons
     if request.headers().has("upgrade")? {
         let WebSocketPair { client, server } = WebSocketPair::new()?;
         server.accept()?;
-        server.send_with_str(identity.as_ref().map_or("nobody", |identity| &identity.user_id))?;
+        let user = identity.as_ref().map_or("nobody", |identity| &identity.user_id);
+        server.send_with_str(format!("hello {user}, who asked for {}", request.url()?))?;
         return Response::from_websocket(client);
     }
     let headers: Vec<_> = request.headers().entries().collect();
