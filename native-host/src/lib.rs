@@ -1,5 +1,5 @@
-//! The native host of [`nodetool_edge_auth`], as a library: authentication for servers that are written in Rust, and its token in
-//! a file.
+//! The native host of [`nodetool_edge_auth`], as a library: for servers that are written in Rust, and for who needs the token in
+//! its file.
 //!
 //! - [`AuthLayer`] puts the judgement of the gateway in front of a service of `axum`, `hyper` or whatever else speaks `tower`.
 //! - [`worker_auth_token`], [`token_source`], [`load_deployment_config`] and [`save_deployment_config`] find, make and keep the
@@ -15,7 +15,7 @@
 //! | `layer` | [`AuthLayer`] |
 //! | `cli` | the program: its command line and its server |
 //!
-//! Both are on by default. A service that only wants the layer needs about half of the dependencies with
+//! Both are on by default. A service that only wants the layer does without a third of the dependencies, with
 //! `nodetool-auth = { version = "0.1", default-features = false, features = ["layer"] }`. (`carrier` is what both have in
 //! common, and nothing by itself.)
 // It reads a request, lets the core judge it, and does what the core says. Its twin is the Cloudflare Worker of the core's
