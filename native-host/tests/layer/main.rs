@@ -3,6 +3,7 @@
 #![cfg(feature = "layer")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
 
+mod hyper;
 mod vectors;
 
 use std::{
