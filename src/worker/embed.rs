@@ -8,13 +8,14 @@ use worker::{Context, Env, Request, Response, worker_sys};
 
 use super::{Entrance, Passing, Slot, handle};
 use crate::{
-    Host, Identity, MISCONFIGURED,
+    Answer, Host, Identity, MISCONFIGURED, Reason,
     web::{self, promise::value_or_promise, resolved, respond},
 };
 
 #[wasm_bindgen(module = "/src/web/platform.js")]
 extern "C" {
-    fn onward(request: &web_sys::Request, url: &str, dropped: &str, set: &str) -> web_sys::Request;
+    #[wasm_bindgen(catch)]
+    fn onward(request: &web_sys::Request, url: &str, dropped: &str, set: &str) -> Result<web_sys::Request, JsValue>;
     fn finished(response: &web_sys::Response, finish: &str) -> web_sys::Response;
 }
 
@@ -77,6 +78,7 @@ pub async fn check(request: Request, env: &Env, context: &Context) -> Decision {
         value_or_promise(async move {
             let incoming = request.inner();
             let judged = handle::<Embed, _>(incoming, env, context, |passing| admitted(incoming, &passing)).await;
+            let judged = judged.and_then(std::convert::identity);
             decided.replace(Some(judged.map_or_else(|answer| Decision::Answer(answer.into()), Decision::Admit)));
             JsValue::UNDEFINED
         })
@@ -89,12 +91,14 @@ pub async fn check(request: Request, env: &Env, context: &Context) -> Decision {
     decided.take().unwrap_or_else(|| Decision::Answer(respond::answer(&MISCONFIGURED, "").into()))
 }
 
-fn admitted(incoming: &web_sys::Request, passing: &Passing<'_>) -> Box<Admitted> {
+/// A request that the platform makes no other of goes nowhere: one whose body was read before, say.
+fn admitted(incoming: &web_sys::Request, passing: &Passing<'_>) -> Result<Box<Admitted>, web_sys::Response> {
     let Passing { snapshot, facts, plan, identity, .. } = passing;
     let url = snapshot.url_with(plan.rewritten_target());
-    let request = onward(incoming, &url, &web::dropped(snapshot, facts, plan), &web::set(plan));
+    let onward = onward(incoming, &url, &web::dropped(snapshot, facts, plan), &web::set(plan));
+    let request = onward.map_err(|_| respond::answer(&Answer::refusal(Reason::MalformedRequest), facts.method()))?;
     let finish = Finishing(web::finish(&plan.finish()));
-    Box::new(Admitted { request: request.into(), identity: identity.cloned(), finish })
+    Ok(Box::new(Admitted { request: request.into(), identity: identity.cloned(), finish }))
 }
 
 /// Another handle of the same object.
