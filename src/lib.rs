@@ -42,9 +42,14 @@
 //! |---|---|---|
 //! | (none) | the core | any |
 //! | `rustcrypto` | `verify_signature`, in portable Rust | any |
-//! | `js` | a `wasm-bindgen` surface for JavaScript embedders | wasm32 |
+//! | `js` | a `wasm-bindgen` surface for JavaScript embedders: it exports `Gate` and a few functions | wasm32 |
 //! | `explain` | `explain(settings, request)` on top of `js`: what would become of a request, step by step | wasm32 |
-//! | `worker` | the Cloudflare Worker, with its `fetch` export | wasm32 |
+//! | `worker` | the module `worker`: the edge host for the `fetch` handler of your own Worker; exports nothing | wasm32 |
+//! | `worker-export` | the exports of this project's own Worker; not for embedders | wasm32 |
+//!
+//! All may be combined. On other targets than theirs they add nothing. Those who write servers natively find a layer for `tower`, and
+//! signatures by AWS-LC, in the package `nodetool-auth`.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // The edge host and the JavaScript surface are built on macros that name `std`; the core never does.
 #![cfg_attr(not(any(test, all(target_arch = "wasm32", any(feature = "js", feature = "worker")))), no_std)]
 
@@ -86,7 +91,7 @@ mod js;
 #[cfg(all(any(feature = "js", feature = "worker"), target_arch = "wasm32"))]
 mod web;
 #[cfg(all(feature = "worker", target_arch = "wasm32"))]
-mod worker;
+pub mod worker;
 
 pub use action::Action;
 pub use answer::{Answer, MISCONFIGURED};

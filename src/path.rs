@@ -62,6 +62,7 @@ impl Areas {
 
 /// A restricted place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Area {
     /// `/admin` and below.
     Admin,

@@ -85,6 +85,7 @@ impl fmt::Display for Digest {
 
 /// A token that cannot be used as a static token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TokenError {
     /// Nothing but white space.
     Empty,
@@ -105,6 +106,7 @@ impl core::error::Error for TokenError {}
 
 /// A store whose value cannot be used. Nothing of the value is repeated in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StoreError {
     /// A bare token that is none.
     Token(TokenError),

@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import path from "node:path";
 
+import { buildEmbed } from "./build-embed.mjs";
 import { buildJs } from "./build-js.mjs";
 import { buildPackage, installPackage } from "./build-package.mjs";
 import { buildWorker } from "./build-worker.mjs";
@@ -48,10 +49,11 @@ function testPlayground() {
 function testHttp() {
   ensureNodeModules();
   buildWorker();
+  buildEmbed();
   step("Compiling the native host");
   run("cargo", ["build", "--locked", "--release", "--package", "nodetool-auth"]);
-  // What `signatures.test.mjs` asks for the vectors.
-  run("cargo", ["build", "--locked", "--package", "nodetool-auth", "--example", "signatures"]);
+  // What `signatures.test.mjs` asks for the vectors, and a server with the layer.
+  run("cargo", ["build", "--locked", "--package", "nodetool-auth", "--example", "signatures", "--example", "axum"]);
   buildStatic();
   const transcripts = path.join(ROOT, "target", "tmp", "transcripts");
   rmSync(transcripts, { recursive: true, force: true });

@@ -183,7 +183,7 @@ impl Project {
     pub(crate) async fn ask_without_token(&self) -> Result<(UserAnswer, HeaderMap), String> {
         let headers = [(header::HeaderName::from_static("apikey"), self.key.clone())];
         let (status, headers, body) = self.get(&self.user, headers.into_iter().collect(), MAX_USER).await?;
-        Ok((UserAnswer { status, body }, headers))
+        Ok((UserAnswer::new(status, body), headers))
     }
 
     /// Keeps the keys fresh, so that no request waits for them.
@@ -218,7 +218,7 @@ impl Project {
         let answer = timeout(self.timeout, question).await.unwrap_or_else(|_| Err("too many questions at once".to_owned()));
         match answer {
             Ok((status, _, body)) => {
-                let answer = UserAnswer { status, body };
+                let answer = UserAnswer::new(status, body);
                 self.counters.questions.add(Question::of(&answer));
                 Ok(answer)
             }
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_back_leaves_no_keys_and_no_cooldown_for_later() {
         let (then, before) = (UnixTime::from_secs(5000), UnixTime::from_secs(1400));
-        let good = (FetchedKeys { document: Vec::new(), max_age: None }, then);
+        let good = (FetchedKeys::new(Vec::new(), None), then);
         let mut keys = Keys { good: Some(good), failed_at: Some(then), missed_at: Some(then) };
         keys.set_back(then);
         assert!(keys.is_fresh(then) && keys.failed_at == Some(then));

@@ -50,9 +50,7 @@ export function forward(request, url, dropped, set, finish, timeout) {
   return async (unavailable, timedOut) => {
     let response;
     try {
-      const outgoing = new Request(url, request);
-      applyHeaders(outgoing.headers, dropped, set);
-      const answer = fetch(outgoing);
+      const answer = fetch(onward(request, url, dropped, set));
       response = (await (timeout === 0 ? answer : within(answer, timeout))) ?? timedOut();
     } catch (error) {
       response = unavailable(String(error));
@@ -62,11 +60,24 @@ export function forward(request, url, dropped, set, finish, timeout) {
 }
 
 /**
+ * A request as it goes on, its body streamed.
+ * @param {Request} request
+ * @param {string} url
+ * @param {string} dropped names, a line each
+ * @param {string} set names and values, a line each
+ */
+export function onward(request, url, dropped, set) {
+  const outgoing = new Request(url, request);
+  applyHeaders(outgoing.headers, dropped, set);
+  return outgoing;
+}
+
+/**
  * A response as the client gets it. A WebSocket has to be handed over, or it would not survive the copy.
  * @param {Response} response
  * @param {string} finish the subprotocol of an upgrade, whether the gateway says who may read it, and who; a line each, or nothing
  */
-function finished(response, finish) {
+export function finished(response, finish) {
   if (finish === "") return response;
   const [subprotocol, owner, origin] = finish.split("\n");
   const { headers, status, webSocket } = response;

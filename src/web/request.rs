@@ -56,6 +56,16 @@ impl Snapshot {
         Some(facts.subject())
     }
 
+    /// The URL, with this path and query if they are not to be its own.
+    #[cfg(feature = "worker")]
+    pub(crate) fn url_with(&self, target: Option<&str>) -> String {
+        let url = self.0.split('\n').nth(1).unwrap_or_default();
+        let Some(target) = target else { return url.to_owned() };
+        let authority = url.find("://").map_or(0, |at| at + 3);
+        let end = url.get(authority..).and_then(|rest| rest.find(['/', '?', '#'])).map_or(url.len(), |at| authority + at);
+        url.get(..end).unwrap_or_default().to_owned() + target
+    }
+
     /// Every header, its name in lower case, with repeated ones joined by the platform.
     pub(crate) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut lines = self.0.split('\n').skip(4);

@@ -12,7 +12,9 @@ use std::{
 use nodetool_edge_auth::{Digest, Host, Secret, Settings, SettingsErrors, Tokens, UnixTime, generate_token};
 
 use file::Written;
-pub(crate) use file::{is_writable, loose_mode, mode_of};
+pub(crate) use file::loose_mode;
+#[cfg(feature = "cli")]
+pub(crate) use file::{is_writable, mode_of};
 use yaml::{Content, Problem, Replaced};
 
 /// How often a file may change between the reading and the writing of it.
@@ -202,7 +204,7 @@ pub enum StoreError {
     Settings(#[from] SettingsErrors),
     /// The system's random source failed.
     #[error("the system has no random bytes for a token: {0}")]
-    Random(getrandom::Error),
+    Random(io::Error),
 }
 
 /// The deployment file of this user, unless `NODETOOL_CONFIG_PATH` names another.
@@ -292,7 +294,7 @@ pub(crate) fn config_path(get: impl Fn(&str) -> Option<String>) -> Result<PathBu
 pub fn generate_secure_token() -> Result<Secret, StoreError> {
     loop {
         let mut entropy = [0; 32];
-        getrandom::fill(&mut entropy).map_err(StoreError::Random)?;
+        getrandom::fill(&mut entropy).map_err(|error| StoreError::Random(io::Error::other(error)))?;
         let token = generate_token(entropy);
         if yaml::is_plain_text(token.reveal()) {
             return Ok(token);
@@ -308,9 +310,7 @@ pub(crate) fn find_or_generate(path: &Path) -> Result<Found, StoreError> {
         _ => generate(path)?,
     };
     // A file that could only be written in place has the mode that it had.
-    if let Some(loose) = loose_mode(path) {
-        tracing::warn!("{loose}; run: {}", loose.remedy());
-    }
+    warn_of_others(path);
     Ok(found)
 }
 
@@ -323,6 +323,13 @@ fn generate(path: &Path) -> Result<Found, StoreError> {
     let is_ours = saved.token() == Some(&token);
     let source = if is_ours { TokenSource::Generated } else { TokenSource::File };
     Ok(Found::in_file(saved, source(path.to_owned())))
+}
+
+/// Says so if others can read a deployment file.
+pub(crate) fn warn_of_others(path: &Path) {
+    if let Some(loose) = loose_mode(path) {
+        tracing::warn!("{loose}; run: {}", loose.remedy());
+    }
 }
 
 /// What [`find_or_generate`] would find. Nothing is written: of what would be generated there is only the source.

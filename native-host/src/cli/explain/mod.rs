@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{
     clock,
-    fetch::Plan,
-    gateway::Host,
+    judge::Host,
+    plan::Plan,
     project::{self, Project},
     request,
     store::{self, Found, StoreError, TokenSource},
@@ -89,7 +89,7 @@ fn explain(arguments: &ArgMatches) -> Result<Explanation, Problem> {
 /// Judges a request as a server does that has just started with these settings and tokens, and keeps what it saw.
 async fn judge(settings: Settings, found: Option<&Found>, request: &Described) -> Result<Explanation, Problem> {
     let Described { parts, peer } = request;
-    let facts = request::facts(parts, false, peer).ok_or_else(|| Problem::Request("the request has no Host".to_owned()))?;
+    let facts = request::facts(parts, false, Some(peer)).ok_or_else(|| Problem::Request("the request has no Host".to_owned()))?;
     let project = settings.project.as_ref().map(|project| Project::new(project, Arc::default())).transpose()?;
     let witness = Witness::new(Host { project }, settings.project, "`nodetool-auth check` tells why");
     let mut gate = Gate::with_tokens(settings.policy, tokens(found)?);
@@ -156,7 +156,7 @@ impl Follows {
         let authority = upstream.unwrap_or_default();
         let host = HeaderValue::from_str(&authority).unwrap_or(HeaderValue::from_static(""));
         let mut headers = headers.clone();
-        Plan::new(forward, &headers, facts.is_websocket()).apply(&mut headers, &host);
+        Plan::new(forward, &headers, facts.is_websocket()).apply_for(&host, &mut headers);
         let headers = headers.iter().map(|(name, value)| (name.to_string(), masked(name, value))).collect();
         Self::Forward { authority, headers }
     }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::runtime;
 
 use super::{Described, Explanation, Follows, judge};
-use crate::{clock, gateway::Host, store::Found};
+use crate::{clock, judge::Host, store::Found};
 
 const TOKEN: &str = "test-token-0123456789-abcdefgh";
 const ADMIN_TOKEN: &str = "test-admin-0123456789-abcdefgh";
