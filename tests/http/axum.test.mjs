@@ -28,7 +28,10 @@ async function start(settings) {
   const output = gatherOutput(child, "axum");
   const ended = once(child, "close");
   const port = await until("the server listens", 20_000, async () => {
-    if (child.exitCode !== null) assert.fail(`the server ended: ${output.stderr}`);
+    if (child.exitCode !== null) {
+      rmSync(home, { recursive: true, force: true });
+      assert.fail(`the server ended: ${output.stderr}`);
+    }
     return /listening on http:\/\/127\.0\.0\.1:(\d+)/.exec(output.stdout)?.[1];
   });
   const send = (target, { headers = [AUTHORIZATION], ...rest } = {}) => ask(port, request({ target, headers: [["Host", `127.0.0.1:${port}`], ...headers], ...rest }));
