@@ -2,12 +2,13 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { rmSync } from "node:fs";
 import path from "node:path";
 import { after, before, describe, test as nodeTest } from "node:test";
 import { WebSocket } from "ws";
 
 import { INVALID, NO_ADMIN_TOKEN, NO_CREDENTIAL, UNAVAILABLE, checkRefusal, until } from "./support/gateway.mjs";
-import { AUTHORIZATION, ROOT, STATIC, TOKEN, gatherOutput } from "./support/hosts.mjs";
+import { AUTHORIZATION, ROOT, STATIC, TOKEN, gatherOutput, temporaryFolder } from "./support/hosts.mjs";
 import { KEYS, claimsOf, makeKey, userToken } from "./support/jwt.mjs";
 import { ask, exchange, request } from "./support/raw.mjs";
 import { API_KEY, startSupabase } from "./support/supabase.mjs";
@@ -20,12 +21,17 @@ const PAGE = "https://app.example";
 
 async function start(settings) {
   secretsOfSettings(settings);
-  // Nothing of this process's environment may decide how it behaves.
-  const child = spawn(BINARY, { env: { LISTEN: "127.0.0.1:0", ...settings }, stdio: ["ignore", "pipe", "pipe"] });
+  // Nothing of this process's environment may decide how it behaves, and no file of whoever runs it.
+  const home = temporaryFolder();
+  const env = { LISTEN: "127.0.0.1:0", HOME: home, NODETOOL_CONFIG_PATH: path.join(home, "deployment.yaml"), ...settings };
+  const child = spawn(BINARY, { env, stdio: ["ignore", "pipe", "pipe"] });
   const output = gatherOutput(child, "axum");
   const ended = once(child, "close");
   const port = await until("the server listens", 20_000, async () => {
-    if (child.exitCode !== null) assert.fail(`the server ended: ${output.stderr}`);
+    if (child.exitCode !== null) {
+      rmSync(home, { recursive: true, force: true });
+      assert.fail(`the server ended: ${output.stderr}`);
+    }
     return /listening on http:\/\/127\.0\.0\.1:(\d+)/.exec(output.stdout)?.[1];
   });
   const send = (target, { headers = [AUTHORIZATION], ...rest } = {}) => ask(port, request({ target, headers: [["Host", `127.0.0.1:${port}`], ...headers], ...rest }));
@@ -35,6 +41,7 @@ async function start(settings) {
     async stop() {
       child.kill("SIGKILL");
       await ended;
+      rmSync(home, { recursive: true, force: true });
     },
   };
 }
@@ -161,5 +168,5 @@ test("supabase: users pass with tokens of the project, keys are fetched once, an
 });
 
 test("without a token there is no server", async () => {
-  await assert.rejects(start({}), /there is no token; set WORKER_AUTH_TOKEN/);
+  await assert.rejects(start({}).then((server) => server.stop()), /there is no token; set WORKER_AUTH_TOKEN/);
 });
