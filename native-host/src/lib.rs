@@ -32,6 +32,9 @@ mod watch;
 pub use cli::main;
 pub use crypto::verify_signature;
 pub use nodetool_edge_auth::mask_token;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use server::Trial;
 pub use store::{
     CannotEdit, DeploymentConfig, StoreError, TokenSource, deployment_path, generate_secure_token, load_deployment_config,
     save_deployment_config, token_source, worker_auth_token,
