@@ -49,6 +49,7 @@ impl Origins {
 /// What every answer to one request says of who may read it. The gateway's word takes the place of the upstream's, and the
 /// answer to the next page's request may differ: `Vary: Origin`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sharing {
     /// `Access-Control-Allow-Origin`, if the page may read it.
     pub allow_origin: Option<String>,

@@ -16,6 +16,7 @@ pub struct Unavailable;
 
 /// A key set as its server gave it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct FetchedKeys {
     /// The body of the answer.
     pub document: Vec<u8>,
@@ -24,6 +25,11 @@ pub struct FetchedKeys {
 }
 
 impl FetchedKeys {
+    /// A key set that is known to be one. Where it came from a server, [`in_answer`](Self::in_answer) looks first.
+    pub const fn new(document: Vec<u8>, max_age: Option<u64>) -> Self {
+        Self { document, max_age }
+    }
+
     /// The key set in an answer of its server, or why it is none, for the log.
     pub fn in_answer(status: u16, cache_control: Option<&str>, document: Vec<u8>) -> Result<Self, String> {
         if status != 200 {
@@ -49,6 +55,7 @@ pub enum KeysAnswer {
 
 /// What the user endpoint said.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct UserAnswer {
     /// The status code.
     pub status: u16,
@@ -57,6 +64,11 @@ pub struct UserAnswer {
 }
 
 impl UserAnswer {
+    /// An answer with this status code and body.
+    pub const fn new(status: u16, body: Vec<u8>) -> Self {
+        Self { status, body }
+    }
+
     /// Whether `SUPABASE_KEY` was refused: what stands before the server does so in words of its own.
     pub fn is_about_api_key(&self) -> bool {
         let body = Json::parse(&self.body);
@@ -66,6 +78,65 @@ impl UserAnswer {
 }
 
 /// What a host does for the core. Whether the futures are `Send` is the host's affair: it shows where they are spawned.
+///
+/// ```
+/// use nodetool_edge_auth::{
+///     Effects, Facts, FetchedKeys, Gate, Host, KeysAnswer, Secret, Settings, SignatureCheck, Tokens, Unavailable, UnixTime,
+///     UserAnswer, Verdict, WantedKeys, begin, drive,
+/// };
+///
+/// /// A host of a project that signs with a secret: what it does not do is nothing that anyone gets.
+/// struct MyHost;
+///
+/// impl Effects for MyHost {
+///     fn now(&self) -> UnixTime {
+///         let since_epoch = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+///         UnixTime::from_secs(since_epoch.as_secs())
+///     }
+///
+///     async fn tokens(&self) -> Result<Option<Secret>, Unavailable> {
+///         Err(Unavailable)
+///     }
+///
+///     async fn keys(&self, _wanted: WantedKeys) -> KeysAnswer {
+///         // Fetched by your client, kept for `lifetime(max_age)`, and fetched once for all who wait:
+///         KeysAnswer::Fetched(FetchedKeys::new(br#"{"keys":[]}"#.to_vec(), None), self.now())
+///     }
+///
+///     async fn signature(&self, _check: SignatureCheck<'_>) -> bool {
+///         // `nodetool_auth::verify_signature`, or the one of this crate with the feature `rustcrypto`.
+///         false
+///     }
+///
+///     async fn user(&self, _token: &Secret) -> Result<UserAnswer, Unavailable> {
+///         Err(Unavailable)
+///     }
+/// }
+///
+/// # fn block_on<T>(future: impl Future<Output = T>) -> T {
+/// #     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+/// #     match std::pin::pin!(future).poll(&mut context) {
+/// #         std::task::Poll::Ready(value) => value,
+/// #         std::task::Poll::Pending => unreachable!(),
+/// #     }
+/// # }
+/// let settings = Settings::parse(Host::Embedded, |name| match name {
+///     "AUTH_PROVIDER" => Some("supabase".into()),
+///     "SUPABASE_URL" => Some("https://project.supabase.co".into()),
+///     "SUPABASE_KEY" => Some("sb_publishable_0123456789".into()),
+///     _ => None,
+/// })?;
+/// let (mut gate, host) = (Gate::with_tokens(settings.policy, Tokens::default()), MyHost);
+///
+/// let mut facts = Facts::new("GET", "/v1/jobs", None);
+/// facts.header("host", b"api.example").header("authorization", b"Bearer not.a.token");
+/// let facts = facts.subject();
+/// let mut outcome = block_on(drive(begin(&mut gate, &facts, host.now()), &host));
+/// // What was learned serves the next requests.
+/// gate.learn(std::mem::take(&mut outcome.learned));
+/// assert!(matches!(outcome.verdict, Verdict::Refuse(_)));
+/// # Ok::<(), nodetool_edge_auth::SettingsErrors>(())
+/// ```
 #[expect(async_fn_in_trait, reason = "no bound on the futures fits both hosts")]
 pub trait Effects {
     /// The time.
@@ -85,7 +156,8 @@ pub trait Effects {
     async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable>;
 }
 
-/// Takes a request from its first step to its end.
+/// Takes a request from its first step to its end: the example is at [`Effects`]. Who has no futures takes each [`Step`] by
+/// hand, and hands to its `provide` what it asks for.
 pub async fn drive(mut step: Step<'_>, host: &impl Effects) -> Outcome {
     loop {
         step = match step {

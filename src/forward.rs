@@ -31,6 +31,7 @@ pub struct Forward<'a> {
 
 /// What becomes of the upstream's answer on its way to the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Finish {
     /// What it says of who may read it, if that is the gateway's affair.
     pub sharing: Option<Sharing>,

@@ -26,6 +26,38 @@ const STORE_COOLDOWN: u64 = 5000;
 const MAX_FORGED: usize = 256;
 
 /// A policy with all that was learned under it: tokens, keys, verified users and forgeries.
+///
+/// One gate serves any number of requests, one after the other: [`begin`](crate::begin) takes it by reference, and what came
+/// of a request goes back into it by [`learn`](Self::learn). Under way, nothing is kept in it, so a host may hold a lock
+/// around both calls and none in between.
+///
+/// ```
+/// use nodetool_edge_auth::{Action, Facts, Gate, Host, Settings, Step, Tokens, UnixTime, begin};
+///
+/// let settings = Settings::parse(Host::Embedded, |_| None)?;
+/// let mut gate = Gate::with_tokens(settings.policy, Tokens::single("correct-horse-battery-staple")?);
+/// let now = UnixTime::from_secs(1_767_225_600);
+///
+/// let mut facts = Facts::new("GET", "/v1/models", None);
+/// facts.header("host", b"api.example").header("x-user-id", b"root");
+/// let facts = facts.subject();
+/// let Step::Decided(outcome) = begin(&mut gate, &facts, now) else { unreachable!("static tokens are known") };
+/// let Action::Respond(answer) = Action::of(&outcome.verdict, gate.policy(), &facts, now) else { unreachable!() };
+/// assert_eq!(answer.status, 401);
+///
+/// let mut facts = Facts::new("GET", "/v1/models", None);
+/// facts.header("host", b"api.example").header("authorization", b"Bearer correct-horse-battery-staple");
+/// let facts = facts.subject();
+/// let Step::Decided(outcome) = begin(&mut gate, &facts, now) else { unreachable!() };
+/// let Action::Forward(plan) = Action::of(&outcome.verdict, gate.policy(), &facts, now) else { unreachable!() };
+/// assert!(!plan.keeps("x-user-id"), "of what the client says, this does not go on");
+/// assert!(plan.sets().any(|header| header == ("x-user-id", "1")));
+///
+/// gate.replace_tokens(Tokens::single("another-horse-and-its-battery")?);
+/// let Step::Decided(outcome) = begin(&mut gate, &facts, now) else { unreachable!() };
+/// assert!(matches!(Action::of(&outcome.verdict, gate.policy(), &facts, now), Action::Respond(answer) if answer.status == 401));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Gate {
     pub(crate) policy: Arc<Policy>,

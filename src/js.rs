@@ -1,10 +1,18 @@
 //! The surface for JavaScript: the same judgement, on a `Request` of the Fetch standard.
+//!
+//! What programs get of it, and its types, are in `package`.
 #![expect(unreachable_pub, reason = "what JavaScript reaches, Rust does not")]
+
+#[cfg(feature = "explain")]
+mod explain;
+mod options;
+#[cfg(feature = "explain")]
+mod told;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use js_sys::{Error, Object, Promise};
-use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
+use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 
 use crate::{
     Action, Answer, Effects, Facts, Host, KeysAnswer, Outcome, Policy, Reason, Secret, Settings, SignatureCheck, Tokens,
@@ -12,44 +20,18 @@ use crate::{
     web::{
         self, crypto,
         project::{Project, Shelf},
-        promise::promise,
+        promise::value_or_promise,
         request::Snapshot,
         respond,
     },
 };
-
-#[wasm_bindgen(typescript_custom_section)]
-const TYPES: &str = r#"
-/** Who a token belongs to. */
-export interface Identity {
-  /** Whether it is accepted. */
-  allowed: boolean;
-  /** Whose it is: the `sub` of a JWT, or `"1"` for the static token; `null` for public paths and preflights. */
-  userId: string | null;
-  /** How that was proven. */
-  tokenType: "static" | "user" | "none" | null;
-  /** The role of a JWT. */
-  role: string | null;
-  /** What to answer: a refusal, or one of the gateway's own pages. `null` if all is well. */
-  response: Response | null;
-}
-
-/** How a request was judged. */
-export interface Decision extends Identity {
-  /** The headers for the upstream: the client's, without what it must not say, and with its identity. */
-  headers: Headers;
-  /** The request's URL, without a token that was in its query (`AUTH_WS_TOKEN_SOURCES`). */
-  url: string;
-  /** The upstream's response as the client gets it: with `CORS_ORIGINS` the gateway says who may read it. */
-  finish(response: Response): Response;
-}
-"#;
+use options::Options;
 
 #[wasm_bindgen(module = "/src/web/platform.js")]
 extern "C" {
     fn identity(allowed: bool, known: &str, response: Option<web_sys::Response>) -> JsValue;
 
-    #[wasm_bindgen(js_name = withHeaders)]
+    #[wasm_bindgen(js_name = withHeaders, catch)]
     fn with_headers(
         identity: JsValue,
         request: &web_sys::Request,
@@ -57,7 +39,7 @@ extern "C" {
         dropped: &str,
         set: &str,
         finish: &str,
-    ) -> JsValue;
+    ) -> Result<JsValue, JsValue>;
 
     #[wasm_bindgen(js_name = onCloudflare)]
     fn on_cloudflare() -> bool;
@@ -67,63 +49,87 @@ extern "C" {
 #[wasm_bindgen]
 pub struct Gate(Rc<Inner>);
 
+/// What all judgements of a gate share, and the options for this one.
+#[derive(Clone)]
 struct Inner {
-    gate: RefCell<crate::Gate>,
+    gate: Rc<RefCell<crate::Gate>>,
     policy: Arc<Policy>,
     project: Option<Rc<Project>>,
+    options: Options,
 }
 
 #[wasm_bindgen]
 impl Gate {
-    /// `new Gate({ AUTH_PROVIDER: "static", WORKER_AUTH_TOKEN: "…" })`. Throws one error that names every wrong setting.
+    /// `new Gate({ AUTH_PROVIDER: "static", WORKER_AUTH_TOKEN: "…" }, { fetch, store, tokens, waitUntil })`. Throws one error
+    /// that names every wrong setting.
     #[wasm_bindgen(constructor)]
-    pub fn new(settings: &Object) -> Result<Self, Error> {
+    pub fn new(settings: &Object, options: &JsValue) -> Result<Self, Error> {
+        let options = Options::new(options)?;
         let settings = Settings::parse(Host::Embedded, |name| web::setting(settings, name))
             .map_err(|errors| Error::new(&errors.to_string()))?;
+        for warning in &settings.warnings {
+            web::warn(warning);
+        }
         let token = settings.token.as_ref().map_or("", Secret::reveal);
-        let tokens = match Tokens::single(token) {
-            Ok(tokens) => tokens,
-            Err(_) if !settings.policy.needs_token() => Tokens::default(),
+        let gate = match Tokens::single(token) {
+            Ok(tokens) => crate::Gate::with_tokens(settings.policy, tokens),
+            Err(_) if settings.token.is_none() && options.keeps_tokens() => crate::Gate::with_store(settings.policy),
+            Err(_) if !settings.policy.needs_token() => crate::Gate::with_tokens(settings.policy, Tokens::default()),
             Err(error) => return Err(Error::new(&format!("WORKER_AUTH_TOKEN: {error}"))),
         };
-        let gate = crate::Gate::with_tokens(settings.policy, tokens);
         let policy = Arc::clone(gate.policy());
-        Ok(Self(Rc::new(Inner { gate: RefCell::new(gate), policy, project: settings.project.map(Project::new) })))
+        let project = settings.project.map(|project| Project::new(project, options.fetch()));
+        Ok(Self(Rc::new(Inner { gate: Rc::new(RefCell::new(gate)), policy, project, options })))
     }
 
-    /// Judges a request. Its body is left alone.
-    #[wasm_bindgen(unchecked_return_type = "Promise<Decision>")]
-    pub fn check(&self, request: &web_sys::Request) -> Promise {
-        let (inner, request) = (Rc::clone(&self.0), Clone::clone(request));
-        promise(async move { inner.check(&request).await })
+    /// Judges a request. Its body is left alone. What has to be asked for goes on, by the context's `waitUntil`, if the client
+    /// leaves meanwhile.
+    pub fn check(&self, request: &web_sys::Request, context: &JsValue) -> Promise {
+        let (inner, request) = (self.0.during(context), Clone::clone(request));
+        Rc::clone(&inner).outlived(async move { inner.check(&request).await })
     }
 
     /// Judges a bearer token alone, for whoever got it in another way than in a header: in the first message of a
     /// WebSocket, say.
-    #[wasm_bindgen(unchecked_return_type = "Promise<Identity>")]
-    pub fn verify(&self, token: String) -> Promise {
-        let inner = Rc::clone(&self.0);
-        promise(async move { inner.verify(&token).await })
+    pub fn verify(&self, token: String, context: &JsValue) -> Promise {
+        let inner = self.0.during(context);
+        Rc::clone(&inner).outlived(async move { inner.verify(&token).await })
     }
 }
 
 impl Inner {
+    /// The same with the options for one request.
+    fn during(self: &Rc<Self>, context: &JsValue) -> Rc<Self> {
+        if context.is_object() {
+            Rc::new(Self { options: self.options.during(context), ..(**self).clone() })
+        } else {
+            Rc::clone(self)
+        }
+    }
+
+    /// The promise of what the work comes to, which goes on even if the client leaves: what it waits for would never be let
+    /// go of.
+    fn outlived(&self, work: impl Future<Output = JsValue> + 'static) -> Promise {
+        let value = value_or_promise(work);
+        if let Some(promise) = value.dyn_ref::<Promise>() {
+            self.options.outlive(promise);
+        }
+        Promise::resolve(&value)
+    }
+
     async fn check(&self, request: &web_sys::Request) -> JsValue {
         let snapshot = Snapshot::of(request);
-        let Some(facts) = snapshot.facts(on_cloudflare()) else {
-            let answer = Answer::refusal(Reason::MalformedRequest);
-            let refusal = identity(false, "", Some(respond::answer(&answer, "")));
-            return with_headers(refusal, request, "", "", "", "");
-        };
+        let Some(facts) = snapshot.facts(on_cloudflare()) else { return unreadable(request) };
         let verdict = self.judge(&facts).await;
-        match Action::of(&verdict, &self.policy, &facts, web::now()) {
+        let decision = match Action::of(&verdict, &self.policy, &facts, web::now()) {
             Action::Respond(answer) => with_headers(told(&verdict, Some(&answer), facts.method()), request, "", "", "", ""),
             Action::Forward(plan) => {
                 let (dropped, finish) = (web::dropped(&snapshot, &facts, &plan), web::finish(&plan.finish()));
                 let target = plan.rewritten_target().unwrap_or_default();
                 with_headers(told(&verdict, None, ""), request, target, &dropped, &web::set(&plan), &finish)
             }
-        }
+        };
+        decision.unwrap_or_else(|_| unreadable(request))
     }
 
     async fn verify(&self, token: &str) -> JsValue {
@@ -142,15 +148,25 @@ impl Inner {
     async fn judge(&self, facts: &Facts<'_>) -> Verdict {
         let now = web::now();
         let step = begin(&mut self.gate.borrow_mut(), facts, now);
-        let Outcome { verdict, learned, used_stale_keys, .. } = drive(step, self).await;
+        let Outcome { verdict, learned, used_stale_keys, store_error, .. } = drive(step, self).await;
         if !learned.is_nothing() {
             self.gate.borrow_mut().learn(learned);
         }
         if used_stale_keys {
             web::warn("A token was checked with keys past their age, because newer ones cannot be had");
         }
+        if let Some(error) = store_error {
+            web::warn(&format!("The store of tokens holds something unusable: {error}"));
+        }
         verdict
     }
+}
+
+/// What there is to say of a request that is none.
+fn unreadable(request: &web_sys::Request) -> JsValue {
+    let answer = Answer::refusal(Reason::MalformedRequest);
+    let refusal = identity(false, "", Some(respond::answer(&answer, "")));
+    with_headers(refusal, request, "", "", "", "").unwrap_or_default()
 }
 
 /// A verdict as JavaScript is told it.
@@ -171,14 +187,13 @@ impl Effects for Inner {
         web::now()
     }
 
-    /// They were given with the settings.
     async fn tokens(&self) -> Result<Option<Secret>, Unavailable> {
-        Err(Unavailable)
+        self.options.read_tokens().await
     }
 
     async fn keys(&self, wanted: WantedKeys) -> KeysAnswer {
         match &self.project {
-            Some(project) => project.keys(wanted, Rc::new(NoShelf)).await,
+            Some(project) => project.keys(wanted, Rc::new(self.options.clone())).await,
             None => KeysAnswer::Failed(web::now()),
         }
     }
@@ -193,19 +208,6 @@ impl Effects for Inner {
             None => Err(Unavailable),
         }
     }
-}
-
-/// Every gate fetches its keys itself.
-struct NoShelf;
-
-impl Shelf for NoShelf {
-    async fn find<T>(&self, _name: &str, _patience: f64, _usable: impl FnMut(&str) -> Option<T>) -> Option<T> {
-        None
-    }
-
-    fn leave(&self, _name: &str, _record: &str, _seconds: u64) {}
-
-    fn outlive(&self, _work: &Promise) {}
 }
 
 /// A new static token: 256 random bits in 43 characters.

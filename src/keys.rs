@@ -22,6 +22,7 @@ const EXPONENTS: [&[u8]; 4] = [&[3], &[17], &[37], &[1, 0, 1]];
 /// An algorithm of RFC 7518, section 3.1, or RFC 8037.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
+#[non_exhaustive]
 pub enum Algorithm {
     Hs256,
     Es256,
@@ -66,6 +67,7 @@ pub type Thumbprint = [u8; 32];
 
 /// A public key, with the one algorithm that it verifies.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Key {
     id: Option<String>,
     /// The algorithm that this key is for. What a token says has no say in it.
@@ -78,6 +80,7 @@ pub struct Key {
 
 /// The public part of a key, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Material {
     /// A point on P-256.
     P256 {

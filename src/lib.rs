@@ -42,8 +42,14 @@
 //! |---|---|---|
 //! | (none) | the core | any |
 //! | `rustcrypto` | `verify_signature`, in portable Rust | any |
-//! | `js` | a `wasm-bindgen` surface for JavaScript embedders | wasm32 |
-//! | `worker` | the Cloudflare Worker, with its `fetch` export | wasm32 |
+//! | `js` | a `wasm-bindgen` surface for JavaScript embedders: it exports `Gate` and a few functions | wasm32 |
+//! | `explain` | `explain(settings, request)` on top of `js`: what would become of a request, step by step | wasm32 |
+//! | `worker` | the module `worker`: the edge host for the `fetch` handler of your own Worker; exports nothing | wasm32 |
+//! | `worker-export` | the exports of this project's own Worker; not for embedders | wasm32 |
+//!
+//! All may be combined. On other targets than theirs they add nothing. Those who write servers natively find a layer for `tower`, and
+//! signatures by AWS-LC, in the package `nodetool-auth`.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // The edge host and the JavaScript surface are built on macros that name `std`; the core never does.
 #![cfg_attr(not(any(test, all(target_arch = "wasm32", any(feature = "js", feature = "worker")))), no_std)]
 
@@ -57,6 +63,7 @@ mod cache;
 mod cors;
 mod credential;
 mod effects;
+mod explain;
 mod facts;
 mod failures;
 mod forward;
@@ -84,19 +91,20 @@ mod js;
 #[cfg(all(any(feature = "js", feature = "worker"), target_arch = "wasm32"))]
 mod web;
 #[cfg(all(feature = "worker", target_arch = "wasm32"))]
-mod worker;
+pub mod worker;
 
 pub use action::Action;
 pub use answer::{Answer, MISCONFIGURED};
 pub use cors::Sharing;
 pub use effects::{Effects, FetchedKeys, KeysAnswer, Unavailable, UserAnswer, drive};
+pub use explain::{Finding, FindingStatus, Witness, explain};
 pub use facts::{Facts, Field, Scheme};
 pub use failures::Failures;
 pub use forward::{Finish, Forward};
 pub use gate::{Gate, Learned};
 pub use keys::{Algorithm, FAILURE_COOLDOWN, Jwks, Key, MAX_JWKS, MISS_COOLDOWN, Material, Thumbprint, USABLE_FOR, lifetime};
 pub use observe::{Escaped, is_request_id};
-pub use path::Area;
+pub use path::{Area, Rewriting};
 pub use policy::{Environment, Policy, Provider};
 pub use settings::{
     ClientLimits, Host, Project, ProxySettings, SETTINGS, ServerSettings, Setting, SettingError, Settings, SettingsErrors,
@@ -107,5 +115,5 @@ pub use signature::verify_signature;
 pub use step::{NeedKeys, NeedSignature, NeedTokens, NeedUser, Outcome, SignatureCheck, Step, WantedKeys, begin};
 pub use time::UnixTime;
 pub use token::{Digest, Secret, StoreError, TokenError, Tokens, generate_token, mask_token};
-pub use trace::{ClaimTrace, JwtTrace, Presented, Restriction, Rule, Trace, trace};
+pub use trace::{ClaimTrace, JwtTrace, Presented, Reading, Restriction, Rule, Trace, trace};
 pub use verdict::{Destination, Identity, Pass, Reason, TokenType, Verdict};

@@ -36,8 +36,8 @@ impl Areas {
         if is_plain(path) {
             areas.add(path);
         } else if names_an_area(path) {
-            for (_, reading) in readings(path)? {
-                areas.add(&reading);
+            for reading in readings(path)? {
+                areas.add(&reading.path);
             }
         }
         Some(areas)
@@ -47,7 +47,13 @@ impl Areas {
         self == Self::default()
     }
 
-    fn add(&mut self, reading: &[u8]) {
+    /// Which they are.
+    pub(crate) fn list(self) -> Vec<Area> {
+        let all = [(self.admin, Area::Admin), (self.terminal, Area::Terminal), (self.own, Area::Own)];
+        all.into_iter().filter_map(|(is_one, area)| is_one.then_some(area)).collect()
+    }
+
+    pub(crate) fn add(&mut self, reading: &[u8]) {
         self.admin |= is_under(reading, ADMIN);
         self.terminal |= is_under(reading, TERMINAL);
         self.own |= is_under(reading, OWN);
@@ -56,6 +62,7 @@ impl Areas {
 
 /// A restricted place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Area {
     /// `/admin` and below.
     Admin,
@@ -76,17 +83,55 @@ impl Area {
     }
 }
 
-/// The places that a path falls under, each with the reading of the fewest rewritings by which it does. Only to be shown:
-/// what is judged are the [`Areas`].
-pub(crate) fn restrictions(path: &[u8]) -> Vec<(Area, Vec<u8>)> {
-    let found = Areas::of(path).unwrap_or_default();
-    if found.is_none() {
-        return Vec::new();
+/// What some program does to a path before it looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rewriting {
+    /// `\` as `/`.
+    BackslashesAsSlashes,
+    /// `/a;v=1/b` as `/a/b`.
+    ParametersDropped,
+    /// `//a` as `/a`.
+    SlashesMerged,
+    /// `/a/../b` as `/b`.
+    DotSegmentsRemoved,
+    /// `//host/a` as `/a`.
+    AuthorityDropped,
+    /// `%61` as `a`.
+    PercentDecoded,
+}
+
+impl Rewriting {
+    /// What was done, in words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BackslashesAsSlashes => "backslashes as slashes",
+            Self::ParametersDropped => "parameters dropped",
+            Self::SlashesMerged => "slashes merged",
+            Self::DotSegmentsRemoved => "dot segments removed",
+            Self::AuthorityDropped => "first segment taken for a host",
+            Self::PercentDecoded => "percent-decoded",
+        }
     }
-    let readings = if is_plain(path) { vec![(0, path.to_vec())] } else { readings(path).unwrap_or_default() };
-    let by = |area: Area| readings.iter().find(|(_, reading)| is_under(reading, area.path().as_bytes()));
-    let shown = |area: Area| by(area).map(|(_, reading)| (area, reading.clone()));
-    [Area::Admin, Area::Terminal, Area::Own].into_iter().filter_map(shown).collect()
+
+    /// Those that may be done again and again.
+    const FREE: [Self; 5] = [
+        Self::BackslashesAsSlashes,
+        Self::ParametersDropped,
+        Self::SlashesMerged,
+        Self::DotSegmentsRemoved,
+        Self::AuthorityDropped,
+    ];
+
+    fn of(self, path: &[u8]) -> Vec<u8> {
+        match self {
+            Self::BackslashesAsSlashes => backslashes_as_slashes(path),
+            Self::ParametersDropped => without_parameters(path),
+            Self::SlashesMerged => slashes_merged(path),
+            Self::DotSegmentsRemoved => without_dot_segments(path),
+            Self::AuthorityDropped => without_authority(path),
+            Self::PercentDecoded => percent_decoded(path),
+        }
+    }
 }
 
 /// Whether a path is refused before any other judgement: control bytes raw or encoded, a raw backslash,
@@ -151,21 +196,38 @@ fn is_under(reading: &[u8], prefix: &[u8]) -> bool {
     })
 }
 
-/// Every path that any sequence of rewritings makes of this one, with the number of decodings spent on it.
-fn readings(path: &[u8]) -> Option<Vec<(u8, Vec<u8>)>> {
+/// A path as somebody could read it.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    pub(crate) path: Vec<u8>,
+    /// The reading, by its place among all, of which the rewriting made this one. Nothing for the path itself.
+    pub(crate) by: Option<(usize, Rewriting)>,
+    /// How many decodings were spent on it.
+    decodes: u8,
+}
+
+impl Reading {
+    /// The path as it stands.
+    pub(crate) fn unchanged(path: &[u8]) -> Self {
+        Self { path: path.to_vec(), by: None, decodes: 0 }
+    }
+}
+
+/// Every path that any sequence of rewritings makes of this one, those of the fewest first.
+pub(crate) fn readings(path: &[u8]) -> Option<Vec<Reading>> {
     if path.len() > MAX_LENGTH {
         return None;
     }
-    let mut found = vec![(0, path.to_vec())];
+    let mut found = vec![Reading::unchanged(path)];
     let mut bytes = path.len();
     let mut next = 0;
-    while let Some((decodes, reading)) = found.get(next).cloned() {
-        let decoded = (decodes < MAX_DECODES).then(|| (decodes + 1, percent_decoded(&reading)));
-        let rewritten = [backslashes_as_slashes, without_parameters, slashes_merged, without_dot_segments, without_authority];
-        for candidate in rewritten.map(|rewrite| (decodes, rewrite(&reading))).into_iter().chain(decoded) {
-            if !found.iter().any(|(spent, known)| *spent <= candidate.0 && *known == candidate.1) {
-                bytes += candidate.1.len();
-                found.push(candidate);
+    while let Some(Reading { path, decodes, .. }) = found.get(next).cloned() {
+        let decoding = (decodes < MAX_DECODES).then_some((decodes + 1, Rewriting::PercentDecoded));
+        for (decodes, rewriting) in Rewriting::FREE.map(|rewriting| (decodes, rewriting)).into_iter().chain(decoding) {
+            let path = rewriting.of(&path);
+            if !found.iter().any(|known| known.decodes <= decodes && known.path == path) {
+                bytes += path.len();
+                found.push(Reading { path, by: Some((next, rewriting)), decodes });
             }
         }
         if found.len() > MAX_READINGS || bytes > MAX_BYTES {

@@ -29,6 +29,7 @@ pub use upstream::{ProxySettings, Upstream};
 
 /// Who asks: it decides the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Host {
     /// The native proxy.
     Native,
@@ -36,10 +37,25 @@ pub enum Host {
     Edge,
     /// Somebody else's program.
     Embedded,
+    /// A layer in somebody else's server, which the native library judges for.
+    Layer,
+}
+
+impl Host {
+    /// Whether somebody is there to serve what may pass, whatever the settings say of an upstream.
+    const fn serves_itself(self) -> bool {
+        matches!(self, Self::Embedded | Self::Layer)
+    }
+
+    /// Whether it counts who has failed too often.
+    const fn counts_failures(self) -> bool {
+        matches!(self, Self::Native | Self::Layer)
+    }
 }
 
 /// All settings, read and understood.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Settings {
     /// Who may pass.
     pub policy: Policy,
@@ -61,11 +77,19 @@ pub struct Settings {
 
 /// One wrong setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SettingError {
     /// Its name.
     pub name: &'static str,
     /// What is wrong with it, and what would be right. A secret value is never repeated.
     pub problem: String,
+}
+
+impl SettingError {
+    /// A setting of this name that a host cannot use, and why; for what only it can tell, as that a file is not there.
+    pub const fn new(name: &'static str, problem: String) -> Self {
+        Self { name, problem }
+    }
 }
 
 impl fmt::Display for SettingError {
@@ -110,7 +134,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         let provider = self.provider(host, environment, server.listen, &mut warnings);
         let proxy = self.proxy(host);
         let (supabase, project) = self.supabase(provider, environment, &mut warnings).unzip();
-        let has_upstream = proxy.upstream.is_some() || host == Host::Embedded;
+        let has_upstream = proxy.upstream.is_some() || host.serves_itself();
         Settings {
             token: self.token(),
             server,
@@ -169,7 +193,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
             if !(environment.is_for_developers() && is_loopback) {
                 return Provider::Static;
             }
-            if host == Host::Native {
+            if matches!(host, Host::Native | Host::Layer) {
                 warnings.push(
                     "AUTH_PROVIDER is not set: requests straight from this machine pass without a token; set AUTH_PROVIDER=static \
                      if a reverse proxy runs on it, since not every one can be told from a local program"
@@ -255,7 +279,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
     fn failure_limit(&mut self, host: Host) -> Option<u32> {
         const NAME: &str = "AUTH_FAILURE_LIMIT";
         let limit = u32::try_from(self.number(NAME, 0, 1_000_000)).ok().filter(|limit| *limit > 0);
-        if limit.is_some() && host != Host::Native {
+        if limit.is_some() && !host.counts_failures() {
             self.wrong(NAME, "only the native host counts by itself; unset it, and at the edge bind AUTH_RATE_LIMITER");
         }
         limit

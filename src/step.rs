@@ -15,7 +15,7 @@ use crate::{
     verdict::{Identity, Reason, Verdict},
 };
 
-/// Where the judgement of a request stands.
+/// Where the judgement of a request stands. A step that is added is a breaking change: who drives must know what to fetch.
 #[must_use]
 #[derive(Debug)]
 pub enum Step<'a> {
@@ -33,6 +33,7 @@ pub enum Step<'a> {
 
 /// How the judgement of a request ended.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Outcome {
     /// The judgement.
     pub verdict: Verdict,
@@ -285,6 +286,7 @@ pub struct NeedKeys<'a> {
 
 /// Which keys would help.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct WantedKeys {
     /// None that were fetched before or at this time.
     pub newer_than: Option<UnixTime>,
@@ -339,6 +341,7 @@ pub struct NeedSignature<'a> {
 
 /// A signature to check.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct SignatureCheck<'a> {
     /// The key, with its algorithm.
     pub key: &'a Key,
@@ -346,6 +349,13 @@ pub struct SignatureCheck<'a> {
     pub message: &'a [u8],
     /// As JWS has it: for ES256 the 64 bytes of r and s (RFC 7518, section 3.4).
     pub signature: &'a [u8],
+}
+
+impl<'a> SignatureCheck<'a> {
+    /// A check of this signature on that message.
+    pub const fn new(key: &'a Key, message: &'a [u8], signature: &'a [u8]) -> Self {
+        Self { key, message, signature }
+    }
 }
 
 impl<'a> NeedSignature<'a> {

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroize;
 
-use crate::{credential::is_token, time::UnixTime};
+use crate::{credential::is_token, json::Object, time::UnixTime};
 
 /// Text that must not be printed. It shows itself masked, and is wiped when dropped.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -85,6 +85,7 @@ impl fmt::Display for Digest {
 
 /// A token that cannot be used as a static token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TokenError {
     /// Nothing but white space.
     Empty,
@@ -105,6 +106,7 @@ impl core::error::Error for TokenError {}
 
 /// A store whose value cannot be used. Nothing of the value is repeated in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StoreError {
     /// A bare token that is none.
     Token(TokenError),
@@ -171,13 +173,13 @@ impl Tokens {
             return Self::single(value).map_err(StoreError::Token);
         }
         // Only the position is repeated: the message of the parser could quote what it read.
-        let list: TokenList = serde_json::from_str(value).map_err(|error| {
+        let Object(list): Object<TokenList> = serde_json::from_str(value).map_err(|error| {
             StoreError::List(format!("line {}, column {}: {}", error.line(), error.column(), kind_of(&error)))
         })?;
         if list.tokens.is_empty() {
             return Err(StoreError::NoTokens);
         }
-        let accepted = list.tokens.into_iter().map(|entry| {
+        let accepted = list.tokens.into_iter().map(|Object(entry)| {
             let digest = Digest::from_hex(&entry.sha256)
                 .ok_or_else(|| StoreError::List(format!("`sha256` of `{}` is not 64 hexadecimal digits", entry.name)))?;
             Ok(Accepted { digest, not_after: entry.not_after })
@@ -227,7 +229,7 @@ impl Tokens {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TokenList {
-    tokens: Vec<TokenEntry>,
+    tokens: Vec<Object<TokenEntry>>,
 }
 
 #[derive(Deserialize)]
@@ -302,11 +304,14 @@ mod tests {
             (r#"{"tokens":[]}"#, "none in it"),
             (r#"[{"sha256":"hunter2"}]"#, "line 1"),
             (r#""hunter2""#, "line 1"),
-            ("[", "not JSON"),
+            ("[", "line 1"),
             (r#"{"tokens":[{"name":"x","sha256":"12"}]}"#, "`x` is not 64"),
             (r#"{"tokens":[{"sha256":"+1507A0E2F5E69D5DFA40A62A1BD7B6EE57E6BCD85C67C9B8431B36FFF21C437"}]}"#, "not 64"),
             (r#"{"tokens":[{"name":"x"}]}"#, "line 1"),
             (r#"{"token":"hunter2"}"#, "line 1"),
+            // What `serde` would take for a list of members.
+            (r#"{"tokens":[["x","11507A0E2F5E69D5DFA40A62A1BD7B6EE57E6BCD85C67C9B8431B36FFF21C437",null]]}"#, "line 1"),
+            (r#"[[{"sha256":"11507A0E2F5E69D5DFA40A62A1BD7B6EE57E6BCD85C67C9B8431B36FFF21C437"}]]"#, "line 1"),
             ("{", "not JSON"),
         ] {
             let error = Tokens::parse(list).unwrap_err().to_string();

@@ -17,7 +17,7 @@ use crate::{
     json::Json,
     jwt::{self, Claims, Expected},
     keys::Jwks,
-    path::{self, Area},
+    path::{self, Area, Areas, Rewriting},
     policy::{Judgement, Policy},
     time::UnixTime,
     verdict::{Pass, Reason, Verdict},
@@ -31,6 +31,9 @@ const MAX_SHOWN: usize = 200;
 pub struct Trace {
     /// The rule that the request falls under.
     pub rule: Rule,
+    /// The path as it was sent, and as others could read it, those of the fewest rewritings first. Nothing if there are more of
+    /// them than are followed.
+    pub readings: Vec<Reading>,
     /// The restricted places that the path falls under by any reading, each with the simplest such reading.
     pub restrictions: Vec<Restriction>,
     /// What it carries to prove who sent it, whether or not that is asked for.
@@ -56,6 +59,17 @@ pub enum Rule {
     Open,
     /// It needs a credential.
     Credential,
+}
+
+/// A path as somebody could read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The path.
+    pub path: String,
+    /// The reading, by its place among all, of which the rewriting made this one. Nothing for the path as it was sent.
+    pub by: Option<(usize, Rewriting)>,
+    /// The restricted places that it falls under.
+    pub areas: Vec<Area>,
 }
 
 /// A restricted place, and how a path comes to fall under it.
@@ -117,7 +131,9 @@ pub fn trace<'a>(policy: &Policy, facts: &'a Facts<'a>, now: UnixTime) -> Trace 
         Judgement::Settled(_) if facts.is_preflight() => Rule::Preflight,
         Judgement::Settled(_) => Rule::Open,
     };
-    let restrictions = path::restrictions(facts.path.as_bytes());
+    let readings = Reading::all(facts.path.as_bytes());
+    let restrictions = [Area::Admin, Area::Terminal, Area::Own].into_iter().filter_map(|area| Restriction::of(area, &readings));
+    let restrictions = restrictions.collect();
     let credential = policy.credential(facts);
     let jwt = match (credential, &policy.supabase) {
         (Credential::Bearer(token), Some(supabase)) if jwt::looks_like_jwt(token) => {
@@ -131,8 +147,29 @@ pub fn trace<'a>(policy: &Policy, facts: &'a Facts<'a>, now: UnixTime) -> Trace 
         Credential::Bearer(token) if jwt::looks_like_jwt(token) => Presented::Jwt,
         Credential::Bearer(_) => Presented::Token,
     };
-    let shown = |(area, reading): (Area, Vec<u8>)| Restriction { area, reading: String::from_utf8_lossy(&reading).into_owned() };
-    Trace { rule, restrictions: restrictions.into_iter().map(shown).collect(), credential, jwt }
+    Trace { rule, readings, restrictions, credential, jwt }
+}
+
+impl Reading {
+    fn all(path: &[u8]) -> Vec<Self> {
+        let all =
+            if path::is_plain(path) { vec![path::Reading::unchanged(path)] } else { path::readings(path).unwrap_or_default() };
+        all.into_iter().map(Self::of).collect()
+    }
+
+    fn of(reading: path::Reading) -> Self {
+        let mut areas = Areas::default();
+        areas.add(&reading.path);
+        Self { path: String::from_utf8_lossy(&reading.path).into_owned(), by: reading.by, areas: areas.list() }
+    }
+}
+
+impl Restriction {
+    /// By the simplest reading that brings the path there.
+    fn of(area: Area, readings: &[Reading]) -> Option<Self> {
+        let reading = readings.iter().find(|reading| reading.areas.contains(&area))?;
+        Some(Self { area, reading: reading.path.clone() })
+    }
 }
 
 impl JwtTrace {
@@ -233,7 +270,7 @@ impl Policy {
 mod tests {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-    use super::{Facts, JwtTrace, Presented, Rule, UnixTime, trace};
+    use super::{Facts, JwtTrace, Presented, Reading, Rewriting, Rule, UnixTime, trace};
     use crate::{
         jwt::Untrusted,
         path::Area,
@@ -312,6 +349,28 @@ mod tests {
         ] {
             assert_eq!(JwtTrace::of(token(header, claims).as_bytes(), &expected, NOW).problem, Some(reason), "{header} {claims}");
         }
+    }
+
+    #[test]
+    fn readings_tell_how_one_comes_to_them() {
+        let policy = settings(&[]).policy;
+        let readings = |path: &str| {
+            let seen = trace(&policy, &Facts::new("GET", path, None), NOW);
+            let by = |reading: &Reading| reading.by.map(|(from, rewriting)| (seen.readings[from].path.clone(), rewriting));
+            seen.readings.iter().map(|reading| (reading.path.clone(), by(reading), reading.areas.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            readings("/health/..%2fadmin"),
+            [
+                ("/health/..%2fadmin".into(), None, Vec::new()),
+                ("/health/../admin".into(), Some(("/health/..%2fadmin".into(), Rewriting::PercentDecoded)), Vec::new()),
+                ("/admin".into(), Some(("/health/../admin".into(), Rewriting::DotSegmentsRemoved)), [Area::Admin].into()),
+            ]
+        );
+        // However long it is, what every program reads alike has one reading; of what has too many, none are told.
+        let long = format!("/admin/{}", "x".repeat(5000));
+        assert_eq!(readings(&long), [(long.clone(), None, [Area::Admin].into())]);
+        assert_eq!(readings(&long.replace("admin", "admin;")), []);
     }
 
     #[test]

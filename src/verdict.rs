@@ -15,6 +15,7 @@ pub enum Verdict {
 
 /// A request that may pass: as whom, and to where.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Pass {
     /// Who sent it; nobody for public paths and preflights.
     pub identity: Option<Identity>,
@@ -26,6 +27,7 @@ pub struct Pass {
 
 /// Who serves a request that may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Destination {
     /// The API behind the gateway or, without one, the gateway's built-in answer.
     Upstream,
@@ -37,6 +39,7 @@ pub enum Destination {
 
 /// Whom the upstream is told that it serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Identity {
     /// `x-user-id`.
     pub user_id: Cow<'static, str>,
@@ -54,7 +57,8 @@ impl Identity {
     /// The one user of a gateway that asks for nothing.
     pub const OPEN: Self = Self { user_id: Cow::Borrowed("1"), token_type: TokenType::None, role: None, expires: None };
 
-    pub(crate) const fn user(subject: String, role: String, expires: UnixTime) -> Self {
+    /// The user whom a JWT is about: its `sub`, `role` and `exp`.
+    pub const fn user(subject: String, role: String, expires: UnixTime) -> Self {
         Self { user_id: Cow::Owned(subject), token_type: TokenType::User, role: Some(role), expires: Some(expires) }
     }
 }

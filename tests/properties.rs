@@ -302,7 +302,7 @@ proptest! {
 
     #[test]
     fn settings_are_never_weaker_than_asked(
-        host in select(&[Host::Native, Host::Edge, Host::Embedded][..]),
+        host in select(&[Host::Native, Host::Edge, Host::Embedded, Host::Layer][..]),
         values in vec(option::of(prop_oneof![
             ".{0,12}",
             select(&["", "1", "0", "true", "none", "local", "static", "development", "production", "/docs", "/admin", "http://x", "127.0.0.1:80", "0.0.0.0:80", "x"][..])

@@ -129,7 +129,7 @@ impl Effects for World {
         let keys: Vec<Value> = self.listed.borrow().iter().map(|key| jwk(*key)).collect();
         let document = json!({ "keys": keys }).to_string().into_bytes();
         let at = self.fetched_at.get().map_or(self.time(), |at| UnixTime::from_millis(START + at));
-        KeysAnswer::Fetched(FetchedKeys { document, max_age: self.max_age.get() }, at)
+        KeysAnswer::Fetched(FetchedKeys::new(document, self.max_age.get()), at)
     }
 
     async fn signature(&self, check: SignatureCheck<'_>) -> bool {
@@ -143,7 +143,7 @@ impl Effects for World {
         self.pass(self.user_takes.get());
         self.questions.set(self.questions.get() + 1);
         let (status, body) = self.user.borrow().clone().filter(|_| self.is_up.get()).ok_or(Unavailable)?;
-        Ok(UserAnswer { status, body: body.to_string().into_bytes() })
+        Ok(UserAnswer::new(status, body.to_string().into_bytes()))
     }
 }
 

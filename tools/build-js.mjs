@@ -1,16 +1,19 @@
-// Builds the JavaScript surface into build/js/: fast to build for its tests, small and fast to run for benchmarks.
+// Builds the JavaScript surface into build/js/: fast to build for its tests, small and fast to run for benchmarks and the package.
 import path from "node:path";
 
 import { ROOT, WASM_TARGET, ensureBindgen, ensureWasmTarget, run } from "./setup.mjs";
 
-/** @param {"dev" | "edge"} profile */
-export function buildJs(profile) {
+/**
+ * @param {"dev" | "edge"} profile
+ * @param {{surface?: "js" | "explain", out?: string, flags?: string[]}} options without or with what explains judgements, where to,
+ *   and further flags of wasm-bindgen
+ */
+export function buildJs(profile, { surface = "js", out = path.join(ROOT, "build", surface, profile), flags = [] } = {}) {
   ensureWasmTarget();
   const bindgen = ensureBindgen();
-  const features = ["--features", "js", "--profile", profile];
+  const features = ["--features", surface, "--profile", profile];
   run("cargo", ["build", "--locked", "--package", "nodetool-edge-auth", "--lib", "--target", WASM_TARGET, ...features]);
   const wasm = path.join(ROOT, "target", WASM_TARGET, profile === "dev" ? "debug" : profile, "nodetool_edge_auth.wasm");
-  const out = path.join(ROOT, "build", "js", profile);
-  run(bindgen, ["--target", "web", "--out-name", "gate", "--out-dir", out, wasm]);
+  run(bindgen, ["--target", "web", "--no-typescript", "--out-name", "gate", ...flags, "--out-dir", out, wasm]);
   return out;
 }

@@ -14,7 +14,7 @@ export function buildWorker() {
   ensureWasmTarget();
   const bindgen = ensureBindgen();
   step("Compiling the Worker");
-  run("cargo", ["build", "--locked", "--package", "nodetool-edge-auth", "--lib", "--target", WASM_TARGET, "--profile", "edge", "--features", "worker"]);
+  run("cargo", ["build", "--locked", "--package", "nodetool-edge-auth", "--lib", "--target", WASM_TARGET, "--profile", "edge", "--features", "worker-export"]);
 
   const wasm = path.join(ROOT, "target", WASM_TARGET, "edge", "nodetool_edge_auth.wasm");
   const made = createHash("sha256");

@@ -42,14 +42,19 @@ export function ensureWasmTarget() {
   run("rustup", ["target", "add", WASM_TARGET]);
 }
 
-/** The npm packages that the lock file names: wrangler with workerd, Miniflare, ws. */
-export function ensureNodeModules() {
+/**
+ * The npm packages that the lock file names. To run the Worker takes wrangler with workerd; browsers' drivers, other runtimes and
+ * bundlers are for tests and benchmarks, and take more room than that.
+ * @param {{all?: boolean}} options
+ */
+export function ensureNodeModules({ all = true } = {}) {
   const stamp = path.join(ROOT, "node_modules", ".installed-from");
   const wanted = createHash("sha256").update(readFileSync(path.join(ROOT, "package-lock.json"))).digest("hex");
-  if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return;
-  step("Installing npm packages (wrangler, workerd, Miniflare)");
-  run("npm", ["ci", "--no-audit", "--no-fund"]);
-  writeFileSync(stamp, wanted);
+  const found = existsSync(stamp) ? readFileSync(stamp, "utf8") : "";
+  if (found === `${wanted} all` || (!all && found === wanted)) return;
+  step(`Installing npm packages (${all ? "wrangler, workerd, and what tests and benchmarks use" : "wrangler and workerd"})`);
+  run("npm", ["ci", "--no-audit", "--no-fund", ...(all ? [] : ["--omit=dev"])]);
+  writeFileSync(stamp, all ? `${wanted} all` : wanted);
 }
 
 /** `wasm-bindgen` in the version of Cargo.lock; about a minute, once. Cargo knows when there is nothing to do. */

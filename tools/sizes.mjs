@@ -14,5 +14,7 @@ const worker = files.reduce((sum, name) => sum + gzipSync(readFileSync(path.join
 const native = statSync(path.join(ROOT, "target", "release", process.platform === "win32" ? "nodetool-auth.exe" : "nodetool-auth")).size / 1024;
 
 console.log(`Worker, gzip:   ${worker.toFixed(0)} KB (limit ${WORKER_LIMIT_KB} KB)`);
+const module = gzipSync(readFileSync(path.join(ROOT, "pkg", "gate.wasm"))).length / 1024;
+console.log(`Package, gzip:  ${module.toFixed(0)} KB (its module)`);
 console.log(`Native binary:  ${native.toFixed(0)} KB`);
 if (worker > WORKER_LIMIT_KB) fail(`The Worker is larger than ${WORKER_LIMIT_KB} KB.`);

@@ -6,7 +6,7 @@ import path from "node:path";
 import { ROOT, ensureNodeModules, step } from "./setup.mjs";
 
 const PORT = "8787";
-ensureNodeModules();
+ensureNodeModules({ all: false });
 
 const own = process.argv.slice(2);
 const args = ["wrangler", "dev", ...(own.includes("--port") ? [] : ["--port", PORT]), ...own];

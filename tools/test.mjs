@@ -3,15 +3,20 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import path from "node:path";
 
+import { buildEmbed } from "./build-embed.mjs";
 import { buildJs } from "./build-js.mjs";
+import { buildPackage, installPackage } from "./build-package.mjs";
 import { buildWorker } from "./build-worker.mjs";
+import { buildPlayground } from "./playground.mjs";
 import { findLeaks } from "../tests/http/support/leaks.mjs";
+import { withoutChromium } from "../tests/playground/support/find.mjs";
 import { ROOT, WASM_TARGET, ensureBindgen, ensureNodeModules, ensureWasmTarget, fail, run, step } from "./setup.mjs";
 
 const PARTS = {
   rust: ["The core and the native host (cargo test)", testRust],
   wasm: ["The core in WebAssembly (wasm-bindgen-test, in Node)", testWasm],
-  js: ["The JavaScript surface (in Node)", testJs],
+  js: ["The JavaScript surface, and the npm package in Node, workerd, Deno, Bun and Chromium", testJs],
+  playground: ["The playground (in Chromium)", testPlayground],
   http: ["Both hosts over HTTP: vectors, attacks, streaming, clients", testHttp],
 };
 
@@ -29,16 +34,26 @@ function testWasm() {
 function testJs() {
   ensureNodeModules();
   buildJs("dev");
-  run(process.execPath, ["--test", ...testsIn("tests/js")]);
+  buildPackage();
+  installPackage();
+  run(process.execPath, ["--test", "--test-concurrency=1", ...testsIn("tests/js"), ...testsIn("tests/package")]);
+}
+
+function testPlayground() {
+  ensureNodeModules();
+  buildPlayground("edge");
+  if (withoutChromium) step(`The playground is built, and NOT tested: ${withoutChromium}`);
+  run(process.execPath, ["--test", "--test-concurrency=1", ...testsIn("tests/playground")]);
 }
 
 function testHttp() {
   ensureNodeModules();
   buildWorker();
+  buildEmbed();
   step("Compiling the native host");
   run("cargo", ["build", "--locked", "--release", "--package", "nodetool-auth"]);
-  // What `signatures.test.mjs` asks for the vectors.
-  run("cargo", ["build", "--locked", "--package", "nodetool-auth", "--example", "signatures"]);
+  // What `signatures.test.mjs` asks for the vectors, and a server with the layer.
+  run("cargo", ["build", "--locked", "--package", "nodetool-auth", "--example", "signatures", "--example", "axum"]);
   buildStatic();
   const transcripts = path.join(ROOT, "target", "tmp", "transcripts");
   rmSync(transcripts, { recursive: true, force: true });
@@ -104,7 +119,7 @@ function testsIn(folder) {
 const asked = process.argv.slice(2);
 if (asked.includes("--help")) {
   console.log("npm test [-- PART...]   all parts, or those named:");
-  for (const [name, [text]] of Object.entries(PARTS)) console.log(`  ${name.padEnd(6)} ${text}`);
+  for (const [name, [text]] of Object.entries(PARTS)) console.log(`  ${name.padEnd(10)} ${text}`);
   process.exit(0);
 }
 const unknown = asked.filter((name) => !(name in PARTS));

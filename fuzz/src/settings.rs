@@ -18,7 +18,7 @@ pub fn settings(data: &[u8]) -> bool {
     let given: Given<'_> =
         parts(text.as_bytes()).into_iter().filter_map(|part| str::from_utf8(part).ok()?.split_once('=')).collect();
     // No short-circuit: every host reads them.
-    [Host::Native, Host::Edge, Host::Embedded].map(|host| is_right(host, &given)).contains(&true)
+    [Host::Native, Host::Edge, Host::Embedded, Host::Layer].map(|host| is_right(host, &given)).contains(&true)
 }
 
 type Given<'a> = BTreeMap<&'a str, &'a str>;

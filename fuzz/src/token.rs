@@ -9,7 +9,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
 use nodetool_edge_auth::{
     Action, Effects, Facts, FetchedKeys, Gate, Identity, Jwks, KeysAnswer, Learned, Outcome, Reason, Secret, SignatureCheck,
-    TokenType, Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
+    Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
 };
 use serde_json::Value;
 use sha2::Sha256;
@@ -209,12 +209,7 @@ impl Session {
     }
 
     fn identity(&self) -> Identity {
-        Identity {
-            user_id: self.subject.clone().into(),
-            token_type: TokenType::User,
-            role: Some(self.role.clone()),
-            expires: Some(UnixTime::from_millis((self.expires * 1000.0) as u64)),
-        }
+        Identity::user(self.subject.clone(), self.role.clone(), UnixTime::from_millis((self.expires * 1000.0) as u64))
     }
 }
 
@@ -247,7 +242,7 @@ impl Effects for World<'_> {
     }
 
     async fn keys(&self, _: WantedKeys) -> KeysAnswer {
-        KeysAnswer::Fetched(FetchedKeys { document: DOCUMENT.clone().into_bytes(), max_age: None }, self.now)
+        KeysAnswer::Fetched(FetchedKeys::new(DOCUMENT.clone().into_bytes(), None), self.now)
     }
 
     async fn signature(&self, check: SignatureCheck<'_>) -> bool {
@@ -265,6 +260,6 @@ impl Effects for World<'_> {
         let session = self.session.expect("nobody is asked about what could not pass anyway");
         assert_eq!(token.reveal().as_bytes(), self.token);
         let (status, id) = if self.says_yes { (200, &*session.subject) } else { (403, "") };
-        Ok(UserAnswer { status, body: serde_json::json!({ "id": id }).to_string().into_bytes() })
+        Ok(UserAnswer::new(status, serde_json::json!({ "id": id }).to_string().into_bytes()))
     }
 }

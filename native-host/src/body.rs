@@ -16,7 +16,10 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::pool::Lease;
+use crate::{
+    metrics::{Counters, Present, UpstreamError},
+    pool::Lease,
+};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -85,6 +88,45 @@ impl Body for ResponseBody {
             Self::Upstream { body, .. } => body.size_hint(),
         }
     }
+}
+
+/// A body on its way to a client, which counts as a request in flight until it is over.
+pub(crate) struct Observed {
+    body: ResponseBody,
+    in_flight: Present,
+}
+
+impl Observed {
+    pub(crate) fn new(body: ResponseBody, in_flight: Present) -> Self {
+        Self { body, in_flight }
+    }
+}
+
+impl Body for Observed {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let observed = self.get_mut();
+        let polled = Pin::new(&mut observed.body).poll_frame(context);
+        if matches!(polled, Poll::Ready(Some(Err(_)))) {
+            observed.in_flight.counters().upstream_errors.add(UpstreamError::Body);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A request that is being answered.
+pub(crate) fn in_flight(counters: &Arc<Counters>) -> Present {
+    Present::new(counters, |counters| &counters.in_flight)
 }
 
 /// A limit for the time in which a body brings nothing, though it is asked to.

@@ -20,7 +20,27 @@ thread_local! {
 }
 
 /// Whether a signature is right. The algorithm is the key's; what does not go together is wrong.
-pub fn verify_signature(SignatureCheck { key, message, signature }: SignatureCheck<'_>) -> bool {
+///
+/// ```
+/// use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+/// use nodetool_edge_auth::{Jwks, SignatureCheck};
+/// use nodetool_auth::verify_signature;
+///
+/// // RFC 7515, appendix A.3.
+/// let keys = Jwks::parse(br#"{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256",
+///     "x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#);
+/// let token = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ\
+///              .DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
+///
+/// let (message, signature) = token.rsplit_once('.').ok_or("no token")?;
+/// let signature = BASE64_URL_SAFE_NO_PAD.decode(signature)?;
+/// let keys = keys.ok_or("no key set")?;
+/// let key = keys.iter().next().ok_or("no key")?;
+/// assert!(verify_signature(SignatureCheck::new(key, message.as_bytes(), &signature)));
+/// assert!(!verify_signature(SignatureCheck::new(key, b"something else", &signature)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn verify_signature(SignatureCheck { key, message, signature, .. }: SignatureCheck<'_>) -> bool {
     PARSED.with_borrow_mut(|keys| {
         if let Some(known) = keys.get(&key.thumbprint) {
             return known.verify_sig(message, signature).is_ok();

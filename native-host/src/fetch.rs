@@ -8,18 +8,19 @@ use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
     body::Incoming,
     header::{self, HeaderName, HeaderValue},
-    http::{request::Parts, uri::PathAndQuery},
+    http::request::Parts,
     upgrade,
 };
-use nodetool_edge_auth::{Answer, Finish, Forward, Reason};
+use nodetool_edge_auth::{Answer, Reason};
 use tokio::time::{Instant, timeout};
 
 use crate::{
     body::{Progress, RequestBody, ResponseBody},
-    clock,
+    gateway::own,
     metrics::{Counters, Present, Source, UpstreamError},
+    plan::{Plan, announce_websocket},
     pool::{Lease, Pauses, Pool, Reach},
-    respond, upgrade as tunnels,
+    upgrade as tunnels,
 };
 
 /// The API behind the gateway, as one thread reaches it.
@@ -29,56 +30,6 @@ pub(crate) struct Fetch {
     authority: HeaderValue,
     response_timeout: Option<Duration>,
     pauses: Pauses,
-}
-
-/// What of a request goes on: settled while its headers were still being looked at.
-pub(crate) struct Plan {
-    dropped: Vec<HeaderName>,
-    set: Vec<(HeaderName, HeaderValue)>,
-    /// Path and query, if not as they came.
-    target: Option<String>,
-    is_websocket: bool,
-    /// When an upgraded connection ends with the token of the client.
-    until: Option<Instant>,
-    finish: Finish,
-}
-
-impl Plan {
-    pub(crate) fn new(forward: &Forward<'_>, headers: &HeaderMap, is_websocket: bool) -> Self {
-        let dropped = headers.keys().filter(|name| !forward.keeps(name.as_str())).cloned().collect();
-        // Values that no header can carry were refused before; should one appear, the header is missing, not forged.
-        let set = forward
-            .sets()
-            .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(value).ok()?)))
-            .collect();
-        let target = forward.rewritten_target().map(str::to_owned);
-        let now = clock::now();
-        let until = forward.until(now).map(|until| Instant::now() + Duration::from_millis(until.millis_since(now)));
-        Self { dropped, set, target, is_websocket, until, finish: forward.finish() }
-    }
-
-    /// Path and query for the upstream: the very bytes that were judged, but for a token. Nothing if they are no target.
-    fn target(&mut self, uri: Uri) -> Option<PathAndQuery> {
-        match self.target.take() {
-            Some(rewritten) => PathAndQuery::from_maybe_shared(Bytes::from(rewritten)).ok(),
-            None => Some(uri.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/"))),
-        }
-    }
-
-    /// Makes the headers of the client those that the upstream sees.
-    pub(crate) fn apply(&mut self, headers: &mut HeaderMap, authority: &HeaderValue) {
-        for name in &self.dropped {
-            headers.remove(name);
-        }
-        for (name, value) in self.set.drain(..) {
-            headers.insert(name, value);
-        }
-        headers.insert(header::HOST, authority.clone());
-        if self.is_websocket {
-            announce_websocket(headers);
-        }
-        join_cookies(headers);
-    }
 }
 
 enum Failure {
@@ -106,11 +57,11 @@ impl Fetch {
         let client = parts.extensions.remove().filter(|_| plan.is_websocket);
         // HTTP/2 has no upgrades of this kind.
         plan.is_websocket = client.is_some();
-        plan.apply(&mut parts.headers, &self.authority);
+        plan.apply_for(&self.authority, &mut parts.headers);
         let (body, progress) = RequestBody::new(body, self.pauses.client);
         let mut outgoing = Request::new(body);
         let Some(target) = plan.target(parts.uri) else {
-            return (respond::answer(Answer::refusal(Reason::MalformedRequest)), Source::Gateway);
+            return (own(Answer::refusal(Reason::MalformedRequest)), Source::Gateway);
         };
         *outgoing.uri_mut() = target.into();
         *outgoing.method_mut() = parts.method;
@@ -135,7 +86,7 @@ impl Fetch {
             Err(Failure::TimedOut) => Answer::upstream_timed_out(),
             Err(Failure::Client) => Answer::refusal(Reason::MalformedRequest),
         };
-        (respond::answer(answer.shared(plan.finish.sharing.as_ref())), Source::Gateway)
+        (own(answer.shared(plan.sharing())), Source::Gateway)
     }
 
     /// The upstream's answer as the client gets it; nothing if it cannot be passed on.
@@ -161,15 +112,12 @@ impl Fetch {
             // The connection belongs to the tunnel from here on, and never goes back to the pool.
             let present = Present::new(&self.counters, |counters| &counters.websockets);
             tunnels::tunnel(client, upstream, plan.until, present);
-            if let Some(subprotocol) = plan.finish.subprotocol {
-                parts.headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
-            }
-            share(&mut parts.headers, &plan.finish);
+            plan.finish(&mut parts);
             return Some(Response::from_parts(parts, ResponseBody::own(Bytes::new())));
         }
         drop_hop_by_hop(&mut parts.headers);
         say_length_once(parts.status, &mut parts.headers);
-        share(&mut parts.headers, &plan.finish);
+        plan.finish(&mut parts);
         Some(Response::from_parts(parts, ResponseBody::upstream(body, lease, self.pauses.upstream)))
     }
 
@@ -250,41 +198,10 @@ async fn within<T>(limit: Option<Duration>, progress: Option<&Progress>, answer:
     }
 }
 
-/// What a request for a WebSocket says of its connection, and the answer that grants it (RFC 6455, section 4).
-fn announce_websocket(headers: &mut HeaderMap) {
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-}
-
 /// Whether a switch is to what was asked for (RFC 9110, section 7.8).
 fn is_to_websocket(headers: &HeaderMap) -> bool {
     let mut protocols = headers.get_all(header::UPGRADE).iter();
     matches!((protocols.next(), protocols.next()), (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"websocket"))
-}
-
-/// Where the gateway says who may read an answer, the upstream does not.
-fn share(headers: &mut HeaderMap, finish: &Finish) {
-    let Some(sharing) = &finish.sharing else { return };
-    match sharing.allow_origin.as_ref().and_then(|origin| HeaderValue::from_str(origin).ok()) {
-        Some(origin) => _ = headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin),
-        None => _ = headers.remove(header::ACCESS_CONTROL_ALLOW_ORIGIN),
-    }
-    headers.append(header::VARY, HeaderValue::from_static("Origin"));
-}
-
-/// HTTP/2 may split `Cookie` into several lines, HTTP/1.1 may not (RFC 9113, section 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut lines = headers.get_all(header::COOKIE).iter();
-    if let (Some(first), Some(second)) = (lines.next(), lines.next()) {
-        let mut joined = first.as_bytes().to_vec();
-        for line in [second].into_iter().chain(lines) {
-            joined.extend_from_slice(b"; ");
-            joined.extend_from_slice(line.as_bytes());
-        }
-        if let Ok(joined) = HeaderValue::from_bytes(&joined) {
-            headers.insert(header::COOKIE, joined);
-        }
-    }
 }
 
 /// Says how the body ends where hyper would say nothing, or would leave the body out.
@@ -318,7 +235,8 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     if headers.remove(header::TRANSFER_ENCODING).is_some() {
         headers.remove(header::CONTENT_LENGTH);
     }
-    for name in [header::CONNECTION, header::UPGRADE, header::TE, header::PROXY_AUTHENTICATE, KEEP_ALIVE, PROXY_CONNECTION] {
+    let found: Vec<HeaderName> = headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned().collect();
+    for name in found {
         headers.remove(name);
     }
 }
@@ -340,5 +258,12 @@ fn say_length_once(status: StatusCode, headers: &mut HeaderMap) {
     }
 }
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// To look for each of them in all headers takes less than to look each of them up.
+static HOP_BY_HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::UPGRADE,
+    header::TE,
+    header::PROXY_AUTHENTICATE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];

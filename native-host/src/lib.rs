@@ -1,37 +1,91 @@
-//! The native host of [`nodetool_edge_auth`]: an authenticating reverse proxy, as a library.
+//! The native host of [`nodetool_edge_auth`], as a library: for servers that are written in Rust, and for who needs the token in
+//! its file.
 //!
-//! It reads a request, lets the core judge it, and does what the core says. Its twin is the Cloudflare Worker of the core's
-//! package: `gateway` (there `worker/mod.rs`), `request`, `fetch`, `project`, `store` and `respond` do the same on both
-//! sides, and the tests over HTTP put the same questions to both.
+//! - [`AuthLayer`] puts the judgement of the gateway in front of a service of `axum`, `hyper` or whatever else speaks `tower`.
+//! - [`worker_auth_token`], [`token_source`], [`load_deployment_config`] and [`save_deployment_config`] find, make and keep the
+//!   static token in `deployment.yaml`, as the gateway does.
+//! - [`verify_signature`] checks the signature of a JWT by AWS-LC, for who drives the core alone.
+//! - [`main`](fn@main) is the program itself, `nodetool-auth`: an authenticating reverse proxy.
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | (none) | the token in its file, signatures |
+//! | `layer` | [`AuthLayer`] |
+//! | `cli` | the program: its command line and its server |
+//!
+//! Both are on by default. A service that only wants the layer does without a third of the dependencies, with
+//! `nodetool-auth = { version = "0.1", default-features = false, features = ["layer"] }`. (`carrier` is what both have in
+//! common, and nothing by itself.)
+// It reads a request, lets the core judge it, and does what the core says. Its twin is the Cloudflare Worker of the core's
+// package: `gateway` (there `worker/mod.rs`), `request`, `fetch`, `project`, `store` and `respond` do the same on both
+// sides, and the tests over HTTP put the same questions to both.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// What only one of the features makes use of lies idle without it.
+#![cfg_attr(not(all(feature = "cli", feature = "layer")), allow(dead_code))]
 
-mod admin;
-mod banner;
-mod body;
-mod cli;
 mod clock;
 mod crypto;
-mod exposition;
-mod fetch;
-mod frames;
-mod gateway;
-mod log;
-mod memory;
-mod metrics;
-mod observe;
-mod pool;
-mod project;
-mod request;
-mod respond;
-mod server;
 mod store;
-mod stream;
-mod tls;
-mod upgrade;
+
+#[cfg(feature = "carrier")]
+mod judge;
+#[cfg(feature = "carrier")]
+mod metrics;
+#[cfg(feature = "carrier")]
+mod observe;
+#[cfg(feature = "carrier")]
+mod plan;
+#[cfg(feature = "carrier")]
+mod project;
+#[cfg(feature = "carrier")]
+mod request;
+#[cfg(feature = "carrier")]
+mod respond;
+#[cfg(feature = "carrier")]
 mod watch;
 
+#[cfg(feature = "layer")]
+mod layer;
+
+#[cfg(feature = "cli")]
+mod admin;
+#[cfg(feature = "cli")]
+mod banner;
+#[cfg(feature = "cli")]
+mod body;
+#[cfg(feature = "cli")]
+mod cli;
+#[cfg(feature = "cli")]
+mod exposition;
+#[cfg(feature = "cli")]
+mod fetch;
+#[cfg(feature = "cli")]
+mod frames;
+#[cfg(feature = "cli")]
+mod gateway;
+#[cfg(feature = "cli")]
+mod log;
+#[cfg(feature = "cli")]
+mod memory;
+#[cfg(feature = "cli")]
+mod pool;
+#[cfg(feature = "cli")]
+mod server;
+#[cfg(feature = "cli")]
+mod stream;
+#[cfg(feature = "cli")]
+mod tls;
+#[cfg(feature = "cli")]
+mod upgrade;
+
+#[cfg(feature = "cli")]
 pub use cli::main;
 pub use crypto::verify_signature;
-pub use nodetool_edge_auth::mask_token;
+#[cfg(feature = "layer")]
+pub use layer::{Auth, AuthBody, AuthLayer, SetupError};
+pub use nodetool_edge_auth::{Identity, Scheme, Secret, TokenType, mask_token};
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use server::Trial;

@@ -26,8 +26,6 @@ use crate::metrics::Counters;
 use limit::Limit;
 use queue::Queue;
 
-pub(crate) use limit::UNLIMITED;
-
 /// What waits, when the process ends, until the last lines are written.
 pub(crate) use queue::Flush;
 

@@ -1,13 +1,5 @@
 //! What is told of requests: the id of each, what became of it, and who was refused or let into `/admin`.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
-
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
 use hyper::{
     HeaderMap,
     header::{HeaderName, HeaderValue},
@@ -15,11 +7,10 @@ use hyper::{
 };
 use nodetool_edge_auth::{Escaped, Facts, Identity, Outcome, Reason, TokenType, Verdict, is_request_id};
 
-use crate::{
-    body::ResponseBody,
-    log::UNLIMITED,
-    metrics::{Counters, Lookup, Present, UpstreamError},
-};
+use crate::metrics::{Counters, Lookup};
+
+/// The target of lines that are always taken: an audit with gaps is none. Only those who may pass can cause them.
+pub(crate) const UNLIMITED: &str = "nodetool_auth::audit";
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -135,45 +126,6 @@ fn admitted(who: &Identity, facts: &Facts<'_>, id: &RequestId, peer: &str) {
         TokenType::None => tell!(module_path!()),
         TokenType::Static | TokenType::User => tell!(UNLIMITED),
     }
-}
-
-/// A body on its way to a client, which counts as a request in flight until it is over.
-pub(crate) struct Observed {
-    body: ResponseBody,
-    in_flight: Present,
-}
-
-impl Observed {
-    pub(crate) fn new(body: ResponseBody, in_flight: Present) -> Self {
-        Self { body, in_flight }
-    }
-}
-
-impl Body for Observed {
-    type Data = Bytes;
-    type Error = <ResponseBody as Body>::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let observed = self.get_mut();
-        let polled = Pin::new(&mut observed.body).poll_frame(context);
-        if matches!(polled, Poll::Ready(Some(Err(_)))) {
-            observed.in_flight.counters().upstream_errors.add(UpstreamError::Body);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// A request that is being answered.
-pub(crate) fn in_flight(counters: &Arc<Counters>) -> Present {
-    Present::new(counters, |counters| &counters.in_flight)
 }
 
 #[cfg(test)]

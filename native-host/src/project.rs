@@ -173,15 +173,17 @@ impl Project {
     /// The key set as it is now, whatever is remembered, with the headers of the answer; or why there is none.
     pub(crate) async fn ask_for_keys(&self) -> Result<(FetchedKeys, HeaderMap), String> {
         let (status, headers, document) = self.get(&self.jwks, HeaderMap::new(), MAX_JWKS).await?;
-        let cache_control = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
-        Ok((FetchedKeys::in_answer(status, cache_control, document)?, headers))
+        // Lines of one name are one list (RFC 9110, section 5.3), as the edge has it anyway.
+        let lines = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
+        let cache_control = lines.collect::<Vec<_>>().join(",");
+        Ok((FetchedKeys::in_answer(status, Some(&cache_control), document)?, headers))
     }
 
     /// What the user endpoint says to nobody: to the API key alone, without a token.
     pub(crate) async fn ask_without_token(&self) -> Result<(UserAnswer, HeaderMap), String> {
         let headers = [(header::HeaderName::from_static("apikey"), self.key.clone())];
         let (status, headers, body) = self.get(&self.user, headers.into_iter().collect(), MAX_USER).await?;
-        Ok((UserAnswer { status, body }, headers))
+        Ok((UserAnswer::new(status, body), headers))
     }
 
     /// Keeps the keys fresh, so that no request waits for them.
@@ -216,7 +218,7 @@ impl Project {
         let answer = timeout(self.timeout, question).await.unwrap_or_else(|_| Err("too many questions at once".to_owned()));
         match answer {
             Ok((status, _, body)) => {
-                let answer = UserAnswer { status, body };
+                let answer = UserAnswer::new(status, body);
                 self.counters.questions.add(Question::of(&answer));
                 Ok(answer)
             }
@@ -263,7 +265,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_back_leaves_no_keys_and_no_cooldown_for_later() {
         let (then, before) = (UnixTime::from_secs(5000), UnixTime::from_secs(1400));
-        let good = (FetchedKeys { document: Vec::new(), max_age: None }, then);
+        let good = (FetchedKeys::new(Vec::new(), None), then);
         let mut keys = Keys { good: Some(good), failed_at: Some(then), missed_at: Some(then) };
         keys.set_back(then);
         assert!(keys.is_fresh(then) && keys.failed_at == Some(then));

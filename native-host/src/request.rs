@@ -4,9 +4,13 @@ use hyper::{Version, http::request::Parts};
 use nodetool_edge_auth::Facts;
 
 /// Nothing if HTTP/1.1 asks for a refusal that hyper leaves to its caller: a request without `Host` (RFC 9112, section 3.2).
-pub(crate) fn facts<'a>(parts: &'a Parts, has_body: bool, peer: &'a str) -> Option<Facts<'a>> {
+pub(crate) fn facts<'a>(parts: &'a Parts, has_body: bool, peer: Option<&'a str>) -> Option<Facts<'a>> {
     let mut facts = Facts::new(parts.method.as_str(), parts.uri.path(), parts.uri.query());
-    facts.peer(peer);
+    match peer {
+        Some(peer) => facts.peer(peer),
+        // It may have been anyone.
+        None => facts.came_forwarded(),
+    };
     if has_body {
         facts.body_follows();
     }

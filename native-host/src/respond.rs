@@ -3,15 +3,14 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use http_body_util::Full;
 use hyper::{
     HeaderMap, Response, StatusCode,
     header::{HeaderName, HeaderValue},
 };
 use nodetool_edge_auth::Answer;
 
-use crate::body::ResponseBody;
-
-pub(crate) fn answer(answer: Answer) -> Response<ResponseBody> {
+pub(crate) fn answer(answer: Answer) -> Response<Full<Bytes>> {
     let mut headers = HeaderMap::with_capacity(4);
     for (name, value) in answer.headers() {
         // Values that no header can carry were refused before; should one appear, the header is missing.
@@ -23,7 +22,7 @@ pub(crate) fn answer(answer: Answer) -> Response<ResponseBody> {
         Cow::Borrowed(body) => Bytes::from_static(body.as_bytes()),
         Cow::Owned(body) => Bytes::from(body),
     };
-    let mut response = Response::new(ResponseBody::own(body));
+    let mut response = Response::new(Full::new(body));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     *response.headers_mut() = headers;
     response

@@ -18,6 +18,20 @@ pub(crate) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// What is as short as this goes out in one piece: to copy it costs less than to have the system go through a list.
+const SMALL: usize = 1024;
+
+/// All parts, one after the other.
+fn joined<'a>(parts: &[IoSlice<'_>], room: &'a mut [u8; SMALL], length: usize) -> &'a [u8] {
+    let mut rest = &mut room[..];
+    for part in parts {
+        let Some((here, behind)) = rest.split_at_mut_checked(part.len()) else { break };
+        here.copy_from_slice(part);
+        rest = behind;
+    }
+    room.get(..length).unwrap_or_default()
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
@@ -37,7 +51,11 @@ impl AsyncWrite for Stream {
 
     fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+            Self::Plain(stream) => match (parts, parts.iter().map(|part| part.len()).sum()) {
+                ([whole], _) => Pin::new(stream).poll_write(context, whole),
+                (_, length @ ..=SMALL) => Pin::new(stream).poll_write(context, joined(parts, &mut [0; SMALL], length)),
+                _ => Pin::new(stream).poll_write_vectored(context, parts),
+            },
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, parts),
         }
     }

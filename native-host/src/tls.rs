@@ -24,7 +24,7 @@ pub(crate) struct Unusable {
 
 impl From<Unusable> for SettingsErrors {
     fn from(unusable: Unusable) -> Self {
-        Self(vec![SettingError { name: unusable.setting, problem: unusable.problem }])
+        Self(vec![SettingError::new(unusable.setting, unusable.problem)])
     }
 }
 

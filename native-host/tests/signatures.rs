@@ -29,7 +29,7 @@ fn agree(groups: &[Group], counts: &[(&str, usize, usize)]) {
         for vector in &group.vectors {
             *run += 1;
             *right += usize::from(vector.is_right);
-            let check = SignatureCheck { key, message: &vector.message, signature: &vector.signature };
+            let check = SignatureCheck::new(key, &vector.message, &vector.signature);
             for (name, verify) in VERIFIERS {
                 if verify(check) != vector.is_right {
                     deviations.push(format!("{name}: {} {}, which is {}", group.set, vector.id, vector.is_right));
@@ -91,8 +91,7 @@ fn a_signature_is_right_for_the_algorithm_of_its_key_only() {
         let Some(vector) = group.vectors.iter().find(|vector| vector.is_right && vector.signature.len() == 256) else { continue };
         for algorithm in ALL {
             let keys = keys(&group.jwk, algorithm);
-            let check =
-                SignatureCheck { key: keys.iter().next().unwrap(), message: &vector.message, signature: &vector.signature };
+            let check = SignatureCheck::new(keys.iter().next().unwrap(), &vector.message, &vector.signature);
             for (name, verify) in VERIFIERS {
                 run += 1;
                 assert_eq!(verify(check), algorithm == group.algorithm, "{name}: {} as {algorithm:?}", group.set);
@@ -157,7 +156,7 @@ fn the_examples_of_the_rfcs_and_flipped_bits_of_them() {
         let key = keys.iter().next().unwrap();
         let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
         for (name, verify) in VERIFIERS {
-            let check = |message: &[u8], signature: &[u8]| verify(SignatureCheck { key, message, signature });
+            let check = |message: &[u8], signature: &[u8]| verify(SignatureCheck::new(key, message, signature));
             assert!(check(message.as_bytes(), &signature), "{name}: {rfc}");
             assert!(!check(b"another message", &signature), "{name}: {rfc}");
             // Of the many bits of RSA a few from everywhere; of the others all.

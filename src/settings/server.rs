@@ -7,6 +7,7 @@ use super::Reader;
 
 /// How the native host serves.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ServerSettings {
     /// Where it listens.
     pub listen: SocketAddr,
@@ -26,6 +27,7 @@ pub struct ServerSettings {
 
 /// The files of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TlsSettings {
     /// The path of its chain, in PEM.
     pub certificate: String,
@@ -35,6 +37,7 @@ pub struct TlsSettings {
 
 /// Seconds that a client may take; nothing for no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClientLimits {
     /// For a TLS handshake, and for the head of a request.
     pub head: Option<u64>,

@@ -16,6 +16,7 @@ const SAFE_SECRET: usize = 32;
 
 /// How to reach a Supabase project.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Project {
     /// Its URL, without a trailing slash.
     pub url: String,

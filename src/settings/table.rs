@@ -2,6 +2,7 @@
 
 /// One setting, for help texts and tables.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Setting {
     /// The name of the variable.
     pub name: &'static str,

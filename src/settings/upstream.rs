@@ -7,6 +7,7 @@ use crate::facts::Scheme;
 
 /// How to reach the upstream.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ProxySettings {
     /// The API being fronted.
     pub upstream: Option<Upstream>,
@@ -22,6 +23,7 @@ pub struct ProxySettings {
 
 /// The origin of the API being fronted.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Upstream {
     /// Its scheme.
     pub scheme: Scheme,

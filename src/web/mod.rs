@@ -76,9 +76,13 @@ pub(crate) async fn pause(milliseconds: f64) {
 
 /// The names of the headers that do not go on.
 pub(crate) fn dropped(snapshot: &Snapshot, facts: &Facts<'_>, plan: &Forward<'_>) -> String {
-    // `Upgrade` is what makes a WebSocket of a request here, and a GET of any other.
-    let is_platform_owned = |name| PLATFORM_OWNED.contains(&name) || (name == "upgrade" && facts.is_websocket());
-    lines(snapshot.headers().map(|(name, _)| name).filter(|name| !plan.keeps(name) && !is_platform_owned(name)))
+    lines(snapshot.headers().map(|(name, _)| name).filter(|name| !plan.keeps(name) && !is_platform_owned(name, facts)))
+}
+
+/// Whether a header, its name in lower case, is the platform's own affair. `Upgrade` is what makes a WebSocket of a request here,
+/// and a GET of any other.
+pub(crate) fn is_platform_owned(name: &str, facts: &Facts<'_>) -> bool {
+    PLATFORM_OWNED.contains(&name) || (name == "upgrade" && facts.is_websocket())
 }
 
 /// The names and values of the headers that the gateway sets.

@@ -1,19 +1,38 @@
 // The few things that are cheaper said in JavaScript: what would be a dozen crossings from WebAssembly is one.
 
 /**
- * Method, URL, whether there is a body, and then name and value of each header, a line each. No header may hold a line feed (RFC 9110,
- * section 5.5), and no method or URL does.
- * @param {Request} request
+ * Method, URL, whether there is a body, who connected, and then name and value of each header, a line each. No header may hold a line
+ * feed (RFC 9110, section 5.5), and no method or URL does.
+ * @param {Request} request or, from embedders, what looks like one; only such tells who connected
  */
 export function snapshot(request) {
   const { headers } = request;
+  const peer = request instanceof Request ? "" : peerOf(request);
   // Where a header frames the body, the core sees it there. (A body of no length is a stream here all the same.)
   const unframed = !headers.has("content-length") && !headers.has("transfer-encoding") && request.body !== null;
-  let text = `${request.method}\n${request.url}\n${unframed ? "body" : ""}`;
+  let text = `${request.method}\n${request.url}\n${unframed ? "body" : ""}\n${peer}`;
   headers.forEach((value, name) => {
     text += `\n${name}\n${value}`;
   });
   return text;
+}
+
+/** What any `Request` consists of. */
+const NAME = /^[\w!#$%&'*+.^`|~-]+$/;
+const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
+
+/**
+ * Who connected, of what looks like a request and is as sound as one.
+ * @param {{method: string, url: string, headers: Headers, peer?: string}} request
+ */
+function peerOf({ method, url, headers, peer = "" }) {
+  const isText = (text) => typeof text === "string" && !text.includes("\n");
+  let isSound = isText(method) && isText(url) && isText(peer);
+  headers.forEach((value, name) => {
+    isSound &&= NAME.test(name) && VALUE.test(value);
+  });
+  if (!isSound) throw new TypeError("not a request");
+  return peer;
 }
 
 /**
@@ -31,9 +50,7 @@ export function forward(request, url, dropped, set, finish, timeout) {
   return async (unavailable, timedOut) => {
     let response;
     try {
-      const outgoing = new Request(url, request);
-      applyHeaders(outgoing.headers, dropped, set);
-      const answer = fetch(outgoing);
+      const answer = fetch(onward(request, url, dropped, set));
       response = (await (timeout === 0 ? answer : within(answer, timeout))) ?? timedOut();
     } catch (error) {
       response = unavailable(String(error));
@@ -43,11 +60,24 @@ export function forward(request, url, dropped, set, finish, timeout) {
 }
 
 /**
+ * A request as it goes on, its body streamed.
+ * @param {Request} request
+ * @param {string} url
+ * @param {string} dropped names, a line each
+ * @param {string} set names and values, a line each
+ */
+export function onward(request, url, dropped, set) {
+  const outgoing = new Request(url, request);
+  applyHeaders(outgoing.headers, dropped, set);
+  return outgoing;
+}
+
+/**
  * A response as the client gets it. A WebSocket has to be handed over, or it would not survive the copy.
  * @param {Response} response
  * @param {string} finish the subprotocol of an upgrade, whether the gateway says who may read it, and who; a line each, or nothing
  */
-function finished(response, finish) {
+export function finished(response, finish) {
   if (finish === "") return response;
   const [subprotocol, owner, origin] = finish.split("\n");
   const { headers, status, webSocket } = response;
@@ -125,20 +155,35 @@ function applyHeaders(headers, dropped, set) {
 
 /**
  * One exchange with the project. Redirects are not followed: they would carry the token along, or bring somebody else's keys.
+ * @param {typeof fetch | undefined} send what does as `fetch` does, and need not heed the signal
  * @param {string} url
  * @param {string} headers names and values, a line each
  * @param {number} timeout milliseconds for all of it
  * @param {number} limit bytes of the body
  * @returns {Promise<[number, string | null, Uint8Array]>} status, `Cache-Control` and body
  */
-export async function exchange(url, headers, timeout, limit) {
-  const response = await fetch(url, { headers: pairs(headers), redirect: "manual", signal: AbortSignal.timeout(timeout) });
+export async function exchange(send, url, headers, timeout, limit) {
+  const cut = new AbortController();
+  try {
+    const answer = await within(receive(send ?? fetch, url, headers, cut.signal, limit), timeout);
+    if (answer === undefined) throw new Error("no answer in time");
+    return answer;
+  } finally {
+    // What is still under way is of no use any more.
+    cut.abort();
+  }
+}
+
+async function receive(send, url, headers, signal, limit) {
+  const response = await send(url, { headers: pairs(headers), redirect: "manual", signal });
   const chunks = [];
   let length = 0;
-  for await (const chunk of response.body ?? []) {
-    length += chunk.length;
+  // Not every browser iterates over streams.
+  const reader = response.body?.getReader();
+  for (let part = await reader?.read(); part && !part.done; part = await reader.read()) {
+    length += part.value.length;
     if (length > limit) throw new Error("the answer is too long");
-    chunks.push(chunk);
+    chunks.push(part.value);
   }
   const body = new Uint8Array(length);
   let offset = 0;

@@ -17,7 +17,7 @@ use crate::{
 
 #[wasm_bindgen(module = "/src/web/platform.js")]
 extern "C" {
-    fn exchange(url: &str, headers: &str, timeout: f64, limit: f64) -> Promise;
+    fn exchange(fetch: &JsValue, url: &str, headers: &str, timeout: f64, limit: f64) -> Promise;
 }
 
 /// A user is a page of JSON at most.
@@ -50,6 +50,8 @@ pub(crate) trait Shelf: 'static {
 /// A Supabase project, with what was heard of it: settled data only, never anything pending.
 pub(crate) struct Project {
     settings: Settings,
+    /// What asks it: a function in place of the platform's own `fetch`, or nothing.
+    fetch: JsValue,
     /// The last keys that any request came by.
     latest: RefCell<Option<Found>>,
     /// As of when the shelf has them, if it does.
@@ -68,9 +70,11 @@ pub(crate) struct Project {
 type Found = (FetchedKeys, UnixTime);
 
 impl Project {
-    pub(crate) fn new(settings: Settings) -> Rc<Self> {
+    /// It is asked by that function, which does what `fetch` does, or by the platform's own.
+    pub(crate) fn new(settings: Settings, fetch: JsValue) -> Rc<Self> {
         Rc::new(Self {
             settings,
+            fetch,
             latest: RefCell::default(),
             on_shelf: Cell::default(),
             under_way: Cell::default(),
@@ -232,8 +236,8 @@ impl Project {
     }
 
     async fn get(&self, url: &str, headers: &str, limit: usize) -> Result<(u16, Option<String>, Vec<u8>), String> {
-        let answer =
-            resolved(exchange(url, headers, self.timeout() as f64, limit as f64)).await.map_err(|error| format!("{error:?}"))?;
+        let exchange = exchange(&self.fetch, url, headers, self.timeout() as f64, limit as f64);
+        let answer = resolved(exchange).await.map_err(|error| format!("{error:?}"))?;
         let answer: Array = answer.dyn_into().map_err(|_| "no answer".to_owned())?;
         let status = answer.get(0).as_f64().unwrap_or(0.0) as u16;
         let body: Uint8Array = answer.get(2).dyn_into().map_err(|_| "no body".to_owned())?;

@@ -1,62 +1,103 @@
-//! The edge host: a Cloudflare Worker. It reads a request, lets the core judge it, and does what the core says.
+//! The edge host: requests of a Cloudflare Worker, judged with its bindings. Feature `worker`, WebAssembly only.
 //!
-//! Its twin is the native host, `native-host/src`. What JavaScript embedders share with it is in `src/web`.
+//! It is a library: [`check`] is called from the `fetch` handler of your own Worker, and nothing is exported beside that.
+//! (The Worker of this project is the same with the feature `worker-export`, which adds what its `entry.js` calls.)
+//!
+//! ```no_run
+//! use nodetool_edge_auth::worker::{Decision, check};
+//! use worker::{Context, Env, Request, Response, Result, event};
+//!
+//! #[event(fetch)]
+//! async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
+//!     let admitted = match check(request, &env, &context).await {
+//!         Decision::Admit(admitted) => admitted,
+//!         Decision::Answer(response) => return Ok(response),
+//!     };
+//!     let user = admitted.identity.as_ref().map_or("nobody", |identity| &identity.user_id);
+//!     let response = Response::ok(format!("{} by {user}", admitted.request.path()))?;
+//!     Ok(admitted.finish.apply(response))
+//! }
+//! ```
+//!
+//! Settings are those of the README, as `[vars]`, secrets and bindings of your Worker: `AUTH_PROVIDER`, `WORKER_AUTH_TOKEN`,
+//! the KV namespace `AUTH_KV`, and so on. Without `ENV` it is production, and without `AUTH_PROVIDER` the static token is
+//! asked for. What an isolate remembers between requests is settled data, and nothing under way.
+
+// Its twin is the native host, `native-host/src`. What JavaScript embedders share with it is in `src/web`.
 
 mod analytics;
-mod fetch;
+mod embed;
+#[cfg(feature = "worker-export")]
+mod export;
 mod limiter;
 pub(crate) mod log;
 mod shelf;
 mod store;
 
-use std::{borrow::Cow, cell::RefCell, rc::Rc, sync::Arc};
+use std::{borrow::Cow, cell::RefCell, rc::Rc, sync::Arc, thread::LocalKey};
 
-use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
+use wasm_bindgen::JsValue;
 use worker::{Env, worker_sys};
 
 use crate::{
-    Action, Answer, Effects, Facts, Gate, Host, KeysAnswer, MISCONFIGURED, Outcome, Policy, ProxySettings, Reason, Secret,
-    Settings, SettingsErrors, SignatureCheck, Tokens, Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
+    Action, Answer, Effects, Facts, Forward, Gate, Host, Identity, KeysAnswer, MISCONFIGURED, Outcome, Policy, ProxySettings,
+    Reason, Secret, Settings, SettingsErrors, SignatureCheck, Tokens, Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys,
+    begin, drive,
     facts::Asker,
     is_request_id,
-    web::{self, crypto, project::Project, promise::value_or_promise, request::Snapshot, respond},
+    web::{self, crypto, project::Project, request::Snapshot, respond},
 };
 use limiter::Limiter;
 use shelf::EdgeShelf;
+
+pub use embed::{Admitted, Decision, Finishing, check};
 
 /// What an isolate keeps between requests: settled data only, never anything pending.
 struct Loaded {
     gate: RefCell<Gate>,
     policy: Arc<Policy>,
     limiter: Limiter,
+    #[cfg_attr(not(feature = "worker-export"), expect(dead_code, reason = "an embedder serves what may pass by itself"))]
     proxy: ProxySettings,
     project: Option<Rc<Project>>,
     logs_audit: bool,
     has_analytics: bool,
 }
 
-thread_local! {
-    /// The settings of an isolate never change: new ones come in a new isolate.
-    static LOADED: RefCell<Option<Result<Rc<Loaded>, SettingsErrors>>> = const { RefCell::new(None) };
+/// The settings of an isolate never change: new ones come in a new isolate.
+type Slot = RefCell<Option<Result<Rc<Loaded>, SettingsErrors>>>;
+
+/// A way into this host: whose defaults hold there, and where its settings are kept once they are read.
+trait Entrance {
+    const HOST: Host;
+    const LOADED: &LocalKey<Slot>;
 }
 
-/// What `entry.js` calls for each request. It comes to a response, or to a function that sends the request on; at once if
-/// nobody needs to be asked.
-#[wasm_bindgen]
-#[expect(unreachable_pub, reason = "what JavaScript reaches, Rust does not")]
-pub fn judge(incoming: web_sys::Request, env: Env, context: worker_sys::Context) -> JsValue {
-    value_or_promise(async move { handle(&incoming, env, context).await })
+/// A request that may pass.
+struct Passing<'a> {
+    snapshot: &'a Snapshot,
+    facts: &'a Facts<'a>,
+    plan: Forward<'a>,
+    identity: Option<&'a Identity>,
+    #[cfg_attr(not(feature = "worker-export"), expect(dead_code, reason = "an embedder serves what may pass by itself"))]
+    loaded: &'a Loaded,
 }
 
-async fn handle(incoming: &web_sys::Request, env: Env, context: worker_sys::Context) -> JsValue {
+/// Judges a request. It comes to the answer of the gateway itself, or to what `pass` makes of it.
+async fn handle<E: Entrance, T>(
+    incoming: &web_sys::Request,
+    env: Env,
+    context: worker_sys::Context,
+    pass: impl FnOnce(Passing<'_>) -> T,
+) -> Result<T, web_sys::Response> {
     let snapshot = Snapshot::of(incoming);
     let Some(mut facts) = snapshot.facts(true) else {
         log::unreadable();
-        return respond::answer(&Answer::refusal(Reason::MalformedRequest), "").into();
+        return Err(respond::answer(&Answer::refusal(Reason::MalformedRequest), ""));
     };
-    let Ok(loaded) = load(&env) else {
+    let Ok(loaded) = load::<E>(&env) else {
         let answer = if facts.asker == Asker::Client { MISCONFIGURED } else { MISCONFIGURED.for_proxy() };
-        return respond::answer(&answer, facts.method()).into();
+        return Err(respond::answer(&answer, facts.method()));
     };
 
     let id = request_id(&snapshot);
@@ -78,16 +119,22 @@ async fn handle(incoming: &web_sys::Request, env: Env, context: worker_sys::Cont
     }
     tell(&loaded, &host.shelf.env, &outcome, &facts);
     match Action::of(&outcome.verdict, &loaded.policy, &facts, web::now()) {
-        Action::Respond(answer) => respond::answer(&answer, facts.method()).into(),
-        Action::Forward(forward) => fetch::upstream(incoming, &snapshot, &facts, &forward, &loaded.proxy),
+        Action::Respond(answer) => Err(respond::answer(&answer, facts.method())),
+        Action::Forward(plan) => {
+            let identity = match &outcome.verdict {
+                Verdict::Pass(pass) => pass.identity.as_ref(),
+                Verdict::Refuse(_) => None,
+            };
+            Ok(pass(Passing { snapshot: &snapshot, facts: &facts, plan, identity, loaded: &loaded }))
+        }
     }
 }
 
-fn load(env: &Env) -> Result<Rc<Loaded>, ()> {
-    LOADED.with_borrow_mut(|slot| {
+fn load<E: Entrance>(env: &Env) -> Result<Rc<Loaded>, ()> {
+    E::LOADED.with_borrow_mut(|slot| {
         let loaded = slot.get_or_insert_with(|| {
             let value = |name: &str| if store::is_secrets_store(env, name) { None } else { web::setting(env, name) };
-            let settings = Settings::parse(Host::Edge, value);
+            let settings = Settings::parse(E::HOST, value);
             if let Err(errors) = &settings {
                 log::error(&std::format!("Authentication is misconfigured, every request is answered with 500:\n{errors}"));
             }
@@ -111,7 +158,7 @@ impl Loaded {
             limiter: Limiter::new(),
             gate: RefCell::new(gate),
             proxy: settings.proxy,
-            project: settings.project.map(Project::new),
+            project: settings.project.map(|project| Project::new(project, JsValue::UNDEFINED)),
             logs_audit: matches!(settings.log_level, "info" | "debug" | "trace"),
             has_analytics,
         }

@@ -36,7 +36,7 @@ describe("edge: the log", () => {
       const peer = ["CF-Connecting-IP", "203.0.113.9"];
       await send(host, "/v1/models?api_key=query-secret-0123456789", { headers: [["Authorization", "Bearer wrong-token-0123456789"], RAY, peer] });
       assert.deepEqual(await line(host, { message: "refused" }), { level: "info", message: "refused", reason: "invalid_token", method: "GET", path: "/v1/models", peer: "203.0.113.9", request_id: RAY[1] });
-      await send(host, "/admin/x?y", { headers: [AUTHORIZATION, ["X-Admin-Token", "wrong-admin-token-0123456789"]] });
+      await send(host, "/admin/x?y", { headers: [AUTHORIZATION, ["X-Admin-Token", "wrong-admin-0123456789-ijklmnop"]] });
       const known = await line(host, { reason: "invalid_admin_token" });
       assert.deepEqual([known.user_id, known.token_type], ["1", "static"]);
       const before = lines(host).length;

@@ -391,7 +391,7 @@ describe("examples", () => {
   /** Names in a query, of what is ours. */
   const named = (text) => new Set(text.match(/\b(?:nodetool_auth|process)_\w+/g) ?? []);
 
-  test("every metric in the dashboard and the alerts is one, and each of ours is in the README", async () => {
+  test("every metric in the dashboard and the alerts is one, and each of ours is in docs/watching.md", async () => {
     await onSupabase({}, async ({ host }) => {
       await until("keys are there", 10_000, async () => (await reasons(host)).length === 0);
       const { samples, families } = await metrics(host);
@@ -411,8 +411,8 @@ describe("examples", () => {
           for (const label of list.split(/,\s*/)) assert.ok(labels.has(label) || ["job", "instance"].includes(label), `${label}, in ${query}`);
         }
       }
-      const readme = readFileSync(path.join(ROOT, "README.md"), "utf8");
-      for (const name of families.keys()) assert.ok(readme.includes(`\`${name}`), `${name} is in the README`);
+      const page = readFileSync(path.join(ROOT, "docs/watching.md"), "utf8");
+      for (const name of families.keys()) assert.ok(page.includes(`\`${name}`), `${name} is in docs/watching.md`);
       const shown = new Set(queries.flatMap((query) => [...named(query)]));
       for (const name of families.keys()) assert.ok([...shown].some((other) => other.startsWith(name)) || name.endsWith("build_info"), `${name} is on the dashboard`);
     });

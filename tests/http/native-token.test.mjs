@@ -80,6 +80,7 @@ describe("deployment file", () => {
   test("a file that is a mount of its own is written in place", { skip: NO_MOUNTS }, async () => {
     await withHome("a: 1 # one\n", async (home, file) => {
       const outside = writeFile(path.join(home, "outside.yaml"), "b: 2 # two\nworker_auth_token:\n");
+      execFileSync("chmod", ["644", outside]);
       const inode = statSync(outside).ino;
       const script = `mount --bind '${outside}' '${file}'`;
       const { child, output, exited } = spawnMounted(home, script);
@@ -99,6 +100,7 @@ describe("deployment file", () => {
       assert.deepEqual(listing(path.dirname(file)), ["deployment.yaml"], "no copy is left");
       child.kill("SIGKILL");
       await exited;
+      assert.match(output.stderr, /WARN.*mode is 0644.*chmod 600/, "its mode stays what it was, which is said");
     });
   });
 
@@ -203,8 +205,25 @@ describe("deployment file", () => {
     await withHome(`worker_auth_token: ${TOKEN}\n`, async (home, file) => {
       execFileSync("chown", ["1234:2345", file]);
       assert.equal((await token(home, ["rotate"])).code, 0);
-      const { uid, gid, mode } = statSync(file);
-      assert.deepEqual([uid, gid, mode & 0o777], [1234, 2345, 0o600]);
+      for (const name of [file, `${file}.lock`]) {
+        const { uid, gid, mode } = statSync(name);
+        assert.deepEqual([uid, gid, mode & 0o777], [1234, 2345, 0o600], name);
+      }
+    });
+  });
+
+  test("a lock that is a link to somewhere else is an error, and nothing is made there", async () => {
+    const text = `worker_auth_token: ${TOKEN}\n`;
+    await withHome(text, async (home, file) => {
+      const elsewhere = path.join(home, "elsewhere");
+      symlinkSync(elsewhere, `${file}.lock`);
+      for (const exists of [false, true]) {
+        if (exists) writeFileSync(elsewhere, "", { mode: 0o644 });
+        const { code, stderr } = await token(home, ["rotate"]);
+        assert.equal(code, 1);
+        assert.match(stderr, /symbolic link/);
+        assert.deepEqual([readFileSync(file, "utf8"), readdirSync(home).includes("elsewhere")], [text, exists]);
+      }
     });
   });
 });
@@ -275,7 +294,7 @@ describe("token", () => {
       };
       assert.equal(piped(`${OTHER}\n`).stdout, `${hash(OTHER)}\n`);
       assert.deepEqual(JSON.parse(piped(OTHER, "--json").stdout), { sha256: hash(OTHER) });
-      for (const unusable of ["", "two words", "a,b"]) {
+      for (const unusable of ["", "two words", "a,b", "x".repeat(64 * 1024 + 1)]) {
         const { status, stdout, stderr } = piped(unusable);
         assert.deepEqual([status, stdout], [1, ""]);
         assert.ok(unusable === "" || !stderr.includes(unusable), stderr);
@@ -352,6 +371,9 @@ describe("rotate", () => {
       assert.ok(after.includes(hash(first)) && after.includes(`  - name: ci\n    sha256: ${hash("ci")}\n    not_after: 1\n`), after);
       assert.equal(cut(file), `${tokenIn(file)}\n`);
       assert.equal((await token(home, ["rotate", "--overlap", "soon"])).code, 1);
+      const replaced = tokenIn(file);
+      assert.equal((await token(home, ["rotate", "--overlap", "1ms"])).code, 0);
+      assert.ok(readFileSync(file, "utf8").includes(hash(replaced)), "less than a second is not none");
     });
   });
 
@@ -488,6 +510,8 @@ describe("a running gateway", () => {
           ["", /no worker_auth_token in it/],
           [undefined, /no worker_auth_token in it/],
           ["- a\n", /mapping/],
+          [`worker_auth_token: ${OTHER}\nlist:\n  ${"- ".repeat(100_000)}x\n`, /nested too deeply/],
+          [`worker_auth_token: ${OTHER}\n"worker_auth_token": ${OTHER}\n`, /line 2, column 1: duplicated key/],
         ]) {
           const mark = host.log().length;
           if (text === undefined) rmSync(file);

@@ -54,7 +54,7 @@ test("edge: no request fails while a token is rotated", { timeout: 400_000 }, as
       const slow = load(url, 4, () => TOKEN);
       await until("the load has begun", 10_000, async () => (slow.served.get(TOKEN) ?? 0) > 50);
 
-      const rotation = spawn(NATIVE_BINARY, rotate(url, "--run", "--overlap", "20s"), { cwd: ROOT, env, stdio: ["ignore", "pipe", "pipe"] });
+      const rotation = spawn(NATIVE_BINARY, rotate(url, "--run", "--overlap", "40s"), { cwd: ROOT, env, stdio: ["ignore", "pipe", "pipe"] });
       let said = "";
       const write = transcript("native", "stderr");
       rotation.stderr.setEncoding("utf8").on("data", (text) => {

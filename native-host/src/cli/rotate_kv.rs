@@ -233,7 +233,7 @@ impl Rotation<'_> {
         let after = both.replaced_by(&name, &digest, limit, (self.overlap > 0).then_some(LATER));
         let (both, after) = (quote(&both.to_json()), quote(&after.to_json()).replace(&LATER.to_string(), "'\"$END\"'"));
         let (add, retire) = (self.wrangler.put_command(&both), self.wrangler.put_command(&after));
-        let (url, overlap, token) = (self.url, self.overlap, token.reveal());
+        let (whoami, overlap, token) = (quote(&format!("{}/.auth/whoami", self.url)), self.overlap, token.reveal());
         let script = format!(
             "set -e\n\
              # The new token. It is kept nowhere else: KV has its hash.\n\
@@ -242,7 +242,7 @@ impl Rotation<'_> {
              {add}\n\n\
              # 2. Wait until it passes everywhere: other places have the change a minute later, isolates half a minute after that.\n\
              sleep {settle}\n\
-             until printf 'Authorization: Bearer %s' \"$TOKEN\" | curl -fsS -H @- '{url}/.auth/whoami'; do sleep 1; done\n\n\
+             until printf 'Authorization: Bearer %s' \"$TOKEN\" | curl -fsS -H @- {whoami}; do sleep 1; done\n\n\
              # 3. Give it to the clients. The old one ends {overlap} seconds after this.\n\
              END=$(($(date +%s) + {overlap}))\n\
              {retire}"

@@ -14,6 +14,7 @@ use crate::{
     admin::Admin,
     banner::Banner,
     gateway::Gateway,
+    judge::Judge,
     log,
     metrics::Metrics,
     pool::Reach,
@@ -64,7 +65,7 @@ pub(super) fn run(given: Given, inherited: Option<Listening>) -> Result<(), Fail
         tls
     });
     let (asks_for_token, fetches_keys) = (settings.policy.provider() == Provider::Static, settings.policy.fetches_keys());
-    let gateway = Gateway::new(settings.policy, tokens.clone(), reach, project.clone(), &metrics);
+    let gateway = Gateway::new(Judge::new(settings.policy, tokens.clone(), project.clone()), reach, &metrics);
     if let Some(listening) = admin {
         let admin = Admin {
             metrics,

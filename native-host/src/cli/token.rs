@@ -127,7 +127,9 @@ fn generate(arguments: &ArgMatches) -> Result<(), Failure> {
 }
 
 fn rotate(arguments: &ArgMatches) -> Result<(), Failure> {
-    let overlap = arguments.get_one::<Duration>("overlap").map_or(0, Duration::as_secs);
+    // Whole seconds, and rather one more: half a second is not none.
+    let whole = |overlap: &Duration| overlap.as_secs().saturating_add(u64::from(overlap.subsec_nanos() > 0));
+    let overlap = arguments.get_one::<Duration>("overlap").map_or(0, whole);
     if arguments.get_flag("kv") {
         return Ok(rotate_kv::run(arguments, overlap)?);
     }
@@ -150,7 +152,7 @@ fn rotate(arguments: &ArgMatches) -> Result<(), Failure> {
         None => "there was none before".to_owned(),
     };
     let hint = if is_revealed { "" } else { "; `nodetool-auth token show --reveal` prints it in full" };
-    eprintln!("The new token is in {}; {old}{hint}", path.display());
+    eprintln!("The new token is in {}, and passes at running gateways within two seconds; {old}{hint}", path.display());
     Ok(())
 }
 
@@ -163,7 +165,12 @@ pub(super) fn moment(seconds: u64) -> String {
 fn hash(arguments: &ArgMatches) -> Result<(), Failure> {
     let token = if arguments.get_flag("token-stdin") {
         let mut text = String::new();
-        io::stdin().take(MAX_INPUT).read_to_string(&mut text).map_err(|error| Failure::Input(error.to_string()))?;
+        let read =
+            io::stdin().take(MAX_INPUT + 1).read_to_string(&mut text).map_err(|error| Failure::Input(error.to_string()))?;
+        // The hash of its beginning would let nobody in.
+        if read as u64 > MAX_INPUT {
+            return Err(Failure::Input("it is longer than 64 KiB".to_owned()));
+        }
         let token = Secret::new(text.trim().to_owned());
         // No request could carry what this refuses.
         Tokens::single(token.reveal()).map_err(|error| Failure::Input(error.to_string()))?;

@@ -14,14 +14,14 @@ use tracing::{
 };
 use tracing_subscriber::layer::{Context, Layer};
 
-use crate::metrics::{Counters, Dropped};
+use crate::{
+    metrics::{Counters, Dropped},
+    observe::UNLIMITED,
+};
 
 /// Lines of one kind that are taken at once, and then in a second: a hundred megabytes a day if they never end.
 const BURST: f64 = 100.0;
 const PER_SECOND: f64 = 5.0;
-
-/// The target of lines that are always taken: an audit with gaps is none. Only those who may pass can cause them.
-pub(crate) const UNLIMITED: &str = "nodetool_auth::audit";
 
 type Kinds = Arc<Mutex<HashMap<(Identifier, String), Kind>>>;
 

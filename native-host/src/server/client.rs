@@ -25,7 +25,7 @@ use super::{
     activity::{Activity, Taken},
     connection::CLOSING,
 };
-use crate::{gateway::Gateway, metrics::Present, observe::Observed, stream::Stream};
+use crate::{body::Observed, gateway::Gateway, metrics::Present, stream::Stream};
 
 /// What a connection holds for as long as it is open: its place, and the word that it is open.
 pub(super) type Slot = (Option<OwnedSemaphorePermit>, mpsc::Sender<()>);

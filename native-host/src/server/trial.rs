@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::connection::Connections;
-use crate::{gateway::Gateway, metrics::Metrics, pool::Reach};
+use crate::{gateway::Gateway, judge::Judge, metrics::Metrics, pool::Reach};
 
 /// A gateway in front of an upstream, in the runtime in which it was made.
 pub struct Trial {
@@ -24,7 +24,7 @@ impl Trial {
         let (in_force, tokens) = watch::channel(Arc::new(tokens));
         let (stop, stopped) = watch::channel(false);
         let reach = Reach::new(settings).ok()?;
-        let gateway = Gateway::new(settings.policy.clone(), tokens, reach, None, &Metrics::new());
+        let gateway = Gateway::new(Judge::new(settings.policy.clone(), tokens, None), reach, &Metrics::new());
         let connections = Connections::new(gateway, settings.server.limits, None, stopped);
         Some(Self { connections, _held: (in_force, stop) })
     }

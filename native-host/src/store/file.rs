@@ -24,19 +24,19 @@ pub(super) enum Written {
     Outdated,
 }
 
-/// The text of a file; of one that does not exist, nothing.
-pub(super) fn read(path: &Path) -> io::Result<String> {
+/// What is in a file; of one that does not exist, nothing.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let metadata = match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         metadata => metadata?,
     };
     // Asked before it is opened: to open a pipe waits until somebody writes to it.
     if !metadata.is_file() {
         return Err(io::Error::other(format!("it is {}, not a file", kind(&metadata))));
     }
-    let mut text = String::new();
-    match File::open(path)?.take(MAX_SIZE + 1).read_to_string(&mut text)? as u64 {
-        ..=MAX_SIZE => Ok(text),
+    let mut bytes = Vec::new();
+    match File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut bytes)? as u64 {
+        ..=MAX_SIZE => Ok(bytes),
         _ => Err(io::Error::other("it is larger than 1 MiB")),
     }
 }
@@ -145,10 +145,22 @@ pub(super) fn lock(path: &Path) -> io::Result<File> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
+    options.write(true).truncate(false);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(PathBuf::from(name))?;
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // Whoever may write to the folder is not to choose what root makes or waits for elsewhere.
+        options.mode(0o600).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+    }
+    let file = match options.clone().create_new(true).open(&name) {
+        Ok(made) => {
+            // Of root's making it would shut out the user whose file it is.
+            let _ = give_to_owner_of(path, &made);
+            made
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => options.create(true).open(&name)?,
+        Err(error) => return Err(error),
+    };
     file.lock()?;
     Ok(file)
 }
@@ -202,19 +214,23 @@ fn overwrite(file: &mut File, text: &str) -> io::Result<()> {
 }
 
 /// What root renews stays readable for the user whose file it is.
-#[cfg(unix)]
 fn keep_owner(file: &File, target: &Path) {
-    use std::os::unix::fs::{MetadataExt, fchown};
-    let (Ok(old), Ok(new)) = (fs::metadata(target), file.metadata()) else { return };
-    if (old.uid(), old.gid()) != (new.uid(), new.gid())
-        && let Err(error) = fchown(file, Some(old.uid()), Some(old.gid()))
-    {
+    if let Err(error) = give_to_owner_of(target, file) {
         tracing::warn!("{} now belongs to another user than before: {error}", target.display());
     }
 }
 
+#[cfg(unix)]
+fn give_to_owner_of(target: &Path, file: &File) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let (Ok(old), Ok(new)) = (fs::metadata(target), file.metadata()) else { return Ok(()) };
+    if (old.uid(), old.gid()) == (new.uid(), new.gid()) { Ok(()) } else { fchown(file, Some(old.uid()), Some(old.gid())) }
+}
+
 #[cfg(not(unix))]
-const fn keep_owner(_: &File, _: &Path) {}
+const fn give_to_owner_of(_: &Path, _: &File) -> io::Result<()> {
+    Ok(())
+}
 
 #[cfg(all(test, unix))]
 mod tests {
@@ -272,9 +288,9 @@ mod tests {
                 copy
             };
             assert_eq!(write_in_place(&target, "something else", after, copy()).unwrap(), Written::Outdated);
-            assert_eq!(read(&target).unwrap(), before);
+            assert_eq!(read(&target).unwrap(), before.as_bytes());
             assert_eq!(write_in_place(&target, before, after, copy()).unwrap(), Written::Done);
-            assert_eq!(read(&target).unwrap(), after);
+            assert_eq!(read(&target).unwrap(), after.as_bytes());
             assert_eq!(fs::metadata(&target).unwrap().ino(), inode);
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         }

@@ -12,7 +12,9 @@ use std::{
 use nodetool_edge_auth::{Digest, Host, Secret, Settings, SettingsErrors, Tokens, UnixTime, generate_token};
 
 use file::Written;
-pub(crate) use file::{is_writable, loose_mode, mode_of};
+pub(crate) use file::loose_mode;
+#[cfg(feature = "cli")]
+pub(crate) use file::{is_writable, mode_of};
 use yaml::{Content, Problem, Replaced};
 
 /// How often a file may change between the reading and the writing of it.
@@ -202,7 +204,7 @@ pub enum StoreError {
     Settings(#[from] SettingsErrors),
     /// The system's random source failed.
     #[error("the system has no random bytes for a token: {0}")]
-    Random(getrandom::Error),
+    Random(io::Error),
 }
 
 /// The deployment file of this user, unless `NODETOOL_CONFIG_PATH` names another.
@@ -231,12 +233,13 @@ fn remedy(error: &io::Error) -> &'static str {
 /// # Errors
 /// When it cannot be read, or is not a mapping of settings.
 pub fn load_deployment_config(path: &Path) -> Result<DeploymentConfig, StoreError> {
-    let text = file::read(path).map_err(|error| StoreError::Read { path: path.to_owned(), error })?;
-    let content = yaml::parse(&text).map_err(|problem| match problem {
+    let bytes = file::read(path).map_err(|error| StoreError::Read { path: path.to_owned(), error })?;
+    let text = String::from_utf8(bytes).map_err(|error| yaml::not_utf8(&error));
+    let parsed = text.and_then(|text| yaml::parse(&text).map(|content| DeploymentConfig { text: Secret::new(text), content }));
+    parsed.map_err(|problem| match problem {
         Problem::Yaml { line, column, problem } => StoreError::Yaml { path: path.to_owned(), line, column, problem },
         Problem::Content(problem) => StoreError::Content { path: path.to_owned(), problem },
-    })?;
-    Ok(DeploymentConfig { text: Secret::new(text), content })
+    })
 }
 
 /// Writes a deployment file: byte for byte what was loaded, but for the token if [`DeploymentConfig::with_token`] set one.
@@ -291,7 +294,7 @@ pub(crate) fn config_path(get: impl Fn(&str) -> Option<String>) -> Result<PathBu
 pub fn generate_secure_token() -> Result<Secret, StoreError> {
     loop {
         let mut entropy = [0; 32];
-        getrandom::fill(&mut entropy).map_err(StoreError::Random)?;
+        getrandom::fill(&mut entropy).map_err(|error| StoreError::Random(io::Error::other(error)))?;
         let token = generate_token(entropy);
         if yaml::is_plain_text(token.reveal()) {
             return Ok(token);
@@ -302,13 +305,16 @@ pub fn generate_secure_token() -> Result<Secret, StoreError> {
 /// The tokens of a deployment file. Where it has none, one is generated and saved: the one and only, however many
 /// processes start at once.
 pub(crate) fn find_or_generate(path: &Path) -> Result<Found, StoreError> {
-    let found = look(path)?;
-    if let TokenSource::File(_) = found.source {
-        if let Some(loose) = loose_mode(path) {
-            tracing::warn!("{loose}; run: {}", loose.remedy());
-        }
-        return Ok(found);
-    }
+    let found = match look(path)? {
+        found if matches!(found.source, TokenSource::File(_)) => found,
+        _ => generate(path)?,
+    };
+    // A file that could only be written in place has the mode that it had.
+    warn_of_others(path);
+    Ok(found)
+}
+
+fn generate(path: &Path) -> Result<Found, StoreError> {
     let token = generate_secure_token()?;
     let saved = update(path, |config| {
         // Another process may have been faster.
@@ -317,6 +323,13 @@ pub(crate) fn find_or_generate(path: &Path) -> Result<Found, StoreError> {
     let is_ours = saved.token() == Some(&token);
     let source = if is_ours { TokenSource::Generated } else { TokenSource::File };
     Ok(Found::in_file(saved, source(path.to_owned())))
+}
+
+/// Says so if others can read a deployment file.
+pub(crate) fn warn_of_others(path: &Path) {
+    if let Some(loose) = loose_mode(path) {
+        tracing::warn!("{loose}; run: {}", loose.remedy());
+    }
 }
 
 /// What [`find_or_generate`] would find. Nothing is written: of what would be generated there is only the source.
@@ -434,9 +447,17 @@ mod tests {
         let config = DeploymentConfig::default().with_token(&Secret::new("abc".to_owned())).unwrap();
         save_deployment_config(&path, &config).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "worker_auth_token: abc\n");
-        fs::write(&path, "a: [").unwrap();
-        assert!(save_deployment_config(&path, &config).is_err());
-        assert_eq!(fs::read_to_string(&path).unwrap(), "a: [");
+        for (other, place) in [
+            (&b"a: ["[..], "line 2, column 1: "),
+            (b"a: 1\n# f\xc3\xbcr f\xfcr\n", "line 2, column 8: not UTF-8"),
+            // As Windows calls Unicode.
+            (b"\xff\xfea\0:\0", "line 1, column 1: not UTF-8"),
+        ] {
+            fs::write(&path, other).unwrap();
+            let problem = save_deployment_config(&path, &config).unwrap_err().to_string();
+            assert!(problem.contains(place), "{problem}");
+            assert_eq!(fs::read(&path).unwrap(), other);
+        }
     }
 
     #[test]

@@ -1,14 +1,20 @@
 //! The deployment file as YAML: what it says about tokens, and how to change just that.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range, string::FromUtf8Error};
 
 use nodetool_edge_auth::{Secret, Tokens};
 use saphyr::{MarkedYaml, ScalarStyle, YamlData, YamlLoader};
-use saphyr_parser::{Parser, ScanError};
+use saphyr_parser::{Event, Parser, ScanError, SpannedEventReceiver};
 use serde_json::{Map, Value};
 
 pub(super) const KEY: &str = "worker_auth_token";
 const ACCEPTED: &str = "accepted_tokens";
+
+/// What nests deeper is no page of settings. The parser knows no end, and the stack has one.
+const MAX_DEPTH: usize = 64;
+
+/// Values that aliases may bring along. They nest as deep as what they stand for, and that again.
+const MAX_ALIASED: usize = 10_000;
 
 /// Begins the names of entries that a rotation wrote, and that a later one may remove.
 const ROTATED: &str = "rotated-at-";
@@ -24,6 +30,14 @@ impl Problem {
     fn content(problem: &str) -> Self {
         Self::Content(problem.to_owned())
     }
+}
+
+/// Where a text that is none stops to be one.
+pub(super) fn not_utf8(error: &FromUtf8Error) -> Problem {
+    let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+    let lines = String::from_utf8_lossy(before);
+    let (count, last) = lines.split('\n').enumerate().last().unwrap_or_default();
+    Problem::Yaml { line: count + 1, column: last.chars().count() + 1, problem: "not UTF-8".to_owned() }
 }
 
 /// What a deployment file says about tokens.
@@ -58,6 +72,7 @@ pub(super) fn parse(text: &str) -> Result<Content, Problem> {
         },
         _ => return Err(Problem::content("holds several YAML documents")),
     };
+    names_once(settings.keys())?;
     let value = |name| settings.iter().find(|(key, _)| scalar(key) == Some(name)).map(|(_, value)| value);
     let token = value(KEY)
         .filter(|value| !is_null(value))
@@ -74,7 +89,20 @@ pub(super) fn parse(text: &str) -> Result<Content, Problem> {
 fn documents(text: &str) -> Result<Vec<MarkedYaml<'_>>, ScanError> {
     let mut loader = YamlLoader::default();
     loader.early_parse(false);
-    Parser::new_from_str(text).load(&mut loader, true)?;
+    loader.alias_limit(MAX_ALIASED);
+    let mut depth = 0_usize;
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event?;
+        match event {
+            Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
+            Event::SequenceEnd | Event::MappingEnd => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Err(ScanError::new_str(span.start, "nested too deeply"));
+        }
+        loader.on_event(event, span);
+    }
     match loader.error() {
         Some(error) => Err(error.clone()),
         None => Ok(loader.into_documents()),
@@ -92,8 +120,22 @@ fn is_null(node: &MarkedYaml<'_>) -> bool {
     matches!(&node.data, YamlData::Representation(text, ScalarStyle::Plain, _) if ["", "~", "null", "Null", "NULL"].contains(&&**text))
 }
 
+/// A name that stands there twice, however it is written. To the parser it is another one in quotes.
+fn names_once<'a>(mut names: impl Iterator<Item = &'a MarkedYaml<'a>>) -> Result<(), Problem> {
+    let mut known = BTreeSet::new();
+    let twice = names.find(|key| scalar(key).is_some_and(|name| !known.insert(name))).map(|key| key.span.start);
+    twice.map_or(Ok(()), |at| {
+        Err(Problem::Yaml { line: at.line(), column: at.col() + 1, problem: "duplicated key in mapping".to_owned() })
+    })
+}
+
 fn entries(list: &MarkedYaml<'_>) -> Result<Vec<Entry>, Problem> {
     let YamlData::Sequence(entries) = &list.data else { return Err(Problem::content("accepted_tokens is not a list")) };
+    for entry in entries {
+        if let YamlData::Mapping(members) = &entry.data {
+            names_once(members.keys())?;
+        }
+    }
     let entry = |entry: &MarkedYaml<'_>| {
         let YamlData::Mapping(members) = &entry.data else { return None };
         let member = |(name, value): (&MarkedYaml<'_>, &MarkedYaml<'_>)| {
@@ -322,7 +364,7 @@ pub(super) fn is_plain_text(token: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Replaced, is_plain_text, parse, rotated, with_token};
+    use super::{Problem, Replaced, is_plain_text, parse, rotated, with_token};
     use nodetool_edge_auth::Secret;
 
     const SHA: &str = "cba06b5736faf67e54b07b561eae94395e774c517a7d910a54369e1263ccfbd4";
@@ -408,6 +450,53 @@ mod tests {
         let all_gone = rotated(&text(&[&gone], "OLD"), &new(), None, 1000).unwrap();
         assert_eq!(all_gone, text(&[], "NEW"));
         assert!(parse(&all_gone).unwrap().accepted.is_empty());
+    }
+
+    fn problem(text: &str) -> Option<(usize, usize, String)> {
+        match parse(text) {
+            Err(Problem::Yaml { line, column, problem }) => Some((line, column, problem)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn what_nests_without_end_is_an_error_and_not_the_end_of_the_process() {
+        const DEEP: usize = 100_000;
+        let aliases = |count: usize| {
+            let nested = |value: &str| "[".repeat(50) + value + &"]".repeat(50);
+            let lines = (1..count).map(|number| format!("a{number}: &a{number} {}\n", nested(&format!("*a{}", number - 1))));
+            format!("a0: &a0 x\n{}", lines.collect::<String>())
+        };
+        for text in [
+            format!("a:\n  {}x\n", "- ".repeat(DEEP)),
+            format!("a:\n  {}x\n", "? ".repeat(DEEP)),
+            format!("a:\n  {}x\n", "- ? ".repeat(DEEP)),
+            format!("a: {}", "[".repeat(DEEP)),
+            format!("a: {}x", "{a: ".repeat(DEEP)),
+            aliases(2000),
+        ] {
+            assert!(problem(&text).is_some(), "{}", &text[..20]);
+        }
+        assert_eq!(problem(&format!("a:\n  {}x\n", "- ".repeat(64))), Some((2, 129, "nested too deeply".to_owned())));
+        assert_eq!(problem(&format!("a:\n  {}x\n", "- ".repeat(63))), None);
+        assert_eq!(problem(&aliases(15)), None);
+    }
+
+    #[test]
+    fn a_name_that_stands_there_twice_is_an_error_however_it_is_written() {
+        for twice in [
+            "worker_auth_token",
+            "\"worker_auth_token\"",
+            "'worker_auth_token'",
+            "\"worker\\x5fauth_token\"",
+            "!!str worker_auth_token",
+        ] {
+            let (line, column, _) = problem(&format!("worker_auth_token: a\nb: 1\n{twice}: c\n")).unwrap();
+            assert_eq!((line, column > 0), (3, true), "{twice}");
+        }
+        let entry = format!("accepted_tokens:\n- sha256: {SHA}\n  'sha256': {SHA}\n");
+        assert_eq!(problem(&entry).map(|(line, column, _)| (line, column)), Some((3, 3)));
+        assert_eq!(problem(&format!("accepted_tokens:\n- sha256: {SHA}\n- sha256: {SHA}\n")), None);
     }
 
     #[test]

@@ -112,8 +112,11 @@ export const SCRIPT = {
   ...COMPATIBILITY,
 };
 
-/** `bindings`: further ones than texts, as Miniflare takes them; `others`: further Workers, for them to name. */
-export async function startEdge({ settings = {}, bindings = {}, others = [], store } = {}) {
+/**
+ * `bindings`: further ones than texts, as Miniflare takes them; `others`: further Workers, for them to name; `script`: another Worker
+ * than this project's own, as Miniflare takes it.
+ */
+export async function startEdge({ settings = {}, bindings = {}, others = [], script = SCRIPT, store } = {}) {
   secretsOfSettings(settings);
   if (store != null && !store.trim().startsWith("{")) secret("the token in KV", store);
   let log = "";
@@ -125,7 +128,7 @@ export async function startEdge({ settings = {}, bindings = {}, others = [], sto
     });
   };
   const gateway = {
-    ...SCRIPT,
+    ...script,
     bindings: settings,
     kvNamespaces: { AUTH_KV: "auth" },
     ...bindings,

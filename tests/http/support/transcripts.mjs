@@ -15,7 +15,10 @@ const SECRET_SETTINGS = ["WORKER_AUTH_TOKEN", "SERVER_AUTH_TOKEN", "ADMIN_TOKEN"
 const known = new Set();
 let count = 0;
 
-/** A secret that a host gets to see. Shorter ones than a window are for the tests themselves to look for. */
+/**
+ * A secret that a host gets to see. Shorter ones than a window are for the tests themselves to look for. None may be spelled like
+ * what a host says anyway: twelve letters are enough to be found, and `-admin-token` is the end of a flag.
+ */
 export function secret(name, value) {
   if (typeof value !== "string" || value.length < 12 || known.has(value)) return;
   known.add(value);

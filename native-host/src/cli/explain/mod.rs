@@ -1,17 +1,16 @@
 //! `nodetool-auth explain`: what would become of a request, and why, by the very code that the server runs.
 
 mod described;
-mod steps;
 #[cfg(test)]
 mod tests;
-mod witness;
 
 use std::{io, process::ExitCode, sync::Arc};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use hyper::{HeaderMap, header::HeaderValue};
 use nodetool_edge_auth::{
-    Action, Answer, Destination, Facts, Gate, Identity, Settings, SettingsErrors, Tokens, Verdict, begin, drive, trace,
+    Action, Answer, Destination, Facts, Finding, Gate, Identity, Settings, SettingsErrors, Tokens, Verdict, Witness, begin,
+    drive, explain as tell, mask_token, trace,
 };
 use serde_json::{Map, Value, json};
 use tokio::runtime;
@@ -22,15 +21,13 @@ use super::{
 };
 use crate::{
     clock,
-    fetch::Plan,
-    gateway::Host,
+    judge::Host,
+    plan::Plan,
     project::{self, Project},
     request,
     store::{self, Found, StoreError, TokenSource},
 };
 use described::{Described, masked};
-use steps::Step;
-use witness::Witness;
 
 /// The request would be refused.
 const EXIT_REFUSED: u8 = 2;
@@ -92,9 +89,9 @@ fn explain(arguments: &ArgMatches) -> Result<Explanation, Problem> {
 /// Judges a request as a server does that has just started with these settings and tokens, and keeps what it saw.
 async fn judge(settings: Settings, found: Option<&Found>, request: &Described) -> Result<Explanation, Problem> {
     let Described { parts, peer } = request;
-    let facts = request::facts(parts, false, peer).ok_or_else(|| Problem::Request("the request has no Host".to_owned()))?;
+    let facts = request::facts(parts, false, Some(peer)).ok_or_else(|| Problem::Request("the request has no Host".to_owned()))?;
     let project = settings.project.as_ref().map(|project| Project::new(project, Arc::default())).transpose()?;
-    let witness = Witness::of(Host { project }, settings.project);
+    let witness = Witness::new(Host { project }, settings.project, "`nodetool-auth check` tells why");
     let mut gate = Gate::with_tokens(settings.policy, tokens(found)?);
     let policy = gate.policy().clone();
     let now = clock::now();
@@ -103,7 +100,8 @@ async fn judge(settings: Settings, found: Option<&Found>, request: &Described) -
     let outcome = drive(begin(&mut gate, &facts, now), &witness).await;
     let upstream = settings.proxy.upstream.map(|upstream| upstream.authority);
     let follows = Follows::from(&Action::of(&outcome.verdict, &policy, &facts, now), &facts, &parts.headers, upstream);
-    let steps = steps::tell(found, &policy, &seen, witness.into_steps(), &outcome);
+    let mut steps: Vec<Finding> = found.map(of_source).into_iter().collect();
+    steps.extend(tell(&policy, &seen, witness.into_findings(), &outcome));
     let (method, path) = (facts.method().to_owned(), facts.path().to_owned());
     Ok(Explanation { method, path, steps, verdict: outcome.verdict, follows })
 }
@@ -119,11 +117,22 @@ fn tokens(found: Option<&Found>) -> Result<Tokens, StoreError> {
     found.tokens()
 }
 
+fn of_source(found: &Found) -> Finding {
+    let what = match (&found.token, &found.source) {
+        (_, TokenSource::Generated(path)) => {
+            format!("there is no static token yet: a server would generate one, and save it to {}", path.display())
+        }
+        (Some(token), source) => format!("the static token is {}, from: {source}", mask_token(token.reveal())),
+        (None, source) => format!("static tokens are known by their hashes, from: {source}"),
+    };
+    Finding::info("token", what)
+}
+
 struct Explanation {
     method: String,
     /// Without the query, in which there may be secrets.
     path: String,
-    steps: Vec<Step>,
+    steps: Vec<Finding>,
     verdict: Verdict,
     follows: Follows,
 }
@@ -147,7 +156,7 @@ impl Follows {
         let authority = upstream.unwrap_or_default();
         let host = HeaderValue::from_str(&authority).unwrap_or(HeaderValue::from_static(""));
         let mut headers = headers.clone();
-        Plan::new(forward, &headers, facts.is_websocket()).apply(&mut headers, &host);
+        Plan::new(forward, &headers, facts.is_websocket()).apply_for(&host, &mut headers);
         let headers = headers.iter().map(|(name, value)| (name.to_string(), masked(name, value))).collect();
         Self::Forward { authority, headers }
     }
@@ -187,7 +196,7 @@ impl Explanation {
     }
 
     fn json(&self) -> Value {
-        let step = |step: &Step| json!({ "step": step.step, "status": step.status.name(), "detail": step.detail });
+        let step = |step: &Finding| json!({ "step": step.step, "status": step.status.name(), "detail": step.detail });
         let mut object = Map::new();
         let mut tell = |name: &str, value: Value| object.insert(name.to_owned(), value);
         tell("method", json!(self.method));

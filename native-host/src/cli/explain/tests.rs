@@ -9,13 +9,15 @@ use aws_lc_rs::{
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use hyper::{Request, Uri, header::HeaderValue};
-use nodetool_edge_auth::{Action, Facts, Gate, Host as Kind, Outcome, Reason, Secret, Settings, Tokens, Verdict, begin, drive};
+use nodetool_edge_auth::{
+    Action, Facts, FindingStatus, Gate, Host as Kind, Outcome, Reason, Secret, Settings, Tokens, Verdict, begin, drive,
+};
 use proptest::{collection::vec, option, prelude::*, sample::select, strategy::ValueTree, test_runner::TestRunner};
 use serde_json::{Value, json};
 use tokio::runtime;
 
-use super::{Described, Explanation, Follows, judge, steps::Status};
-use crate::{clock, gateway::Host, store::Found};
+use super::{Described, Explanation, Follows, judge};
+use crate::{clock, judge::Host, store::Found};
 
 const TOKEN: &str = "test-token-0123456789-abcdefgh";
 const ADMIN_TOKEN: &str = "test-admin-0123456789-abcdefgh";
@@ -196,7 +198,7 @@ proptest! {
             _ => prop_assert!(false, "another action"),
         }
 
-        let refused: Vec<_> = explanation.steps.iter().filter(|step| step.status == Status::Refused).collect();
+        let refused: Vec<_> = explanation.steps.iter().filter(|step| step.status == FindingStatus::Refused).collect();
         prop_assert_eq!(refused.is_empty(), explanation.passes(), "{:?}: {:?}", explanation.verdict, refused.iter().map(|step| &step.detail).collect::<Vec<_>>());
         let (lines, json) = (explanation.lines(), explanation.json());
         prop_assert!(!lines.concat().contains(char::is_control), "{lines:?}");

@@ -51,6 +51,9 @@ impl Probe {
             (Some("http"), _) => return Err("the token goes there, so it must be https"),
             _ => return Err(MALFORMED),
         }
+        if whoami.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err("it must name no user: the token is all that is sent");
+        }
         if whoami.path() != "/.auth/whoami" || whoami.query().is_some() {
             return Err("it must have no path");
         }
@@ -113,6 +116,8 @@ mod tests {
             "api.example.com",
             "ftp://x",
             "https://x/v1",
+            "https://user:password@x",
+            "http://127.0.0.1@x",
             "https://x?y=",
             "https://x#",
             "",

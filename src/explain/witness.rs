@@ -1,40 +1,48 @@
-//! The host of a server, which remembers what it was asked to do.
+//! A host that remembers what it was asked to do.
 
-use std::cell::RefCell;
+use alloc::{format, string::String, vec::Vec};
+use core::cell::RefCell;
 
-use nodetool_edge_auth::{
-    Effects, Jwks, KeysAnswer, Project as ProjectSettings, Secret, SignatureCheck, Unavailable, UnixTime, UserAnswer, WantedKeys,
+use super::Finding;
+use crate::{
+    effects::{Effects, KeysAnswer, Unavailable, UserAnswer},
+    keys::Jwks,
+    settings::Project,
+    step::{SignatureCheck, WantedKeys},
+    time::UnixTime,
+    token::Secret,
 };
 
-use super::steps::Step;
-use crate::gateway::Host;
-
-/// It does what the server's host does, by the server's own code, and nothing else.
-pub(super) struct Witness {
-    host: Host,
-    settings: Option<ProjectSettings>,
-    seen: RefCell<Vec<Step>>,
+/// It does what the host in it does, and nothing else.
+#[derive(Debug)]
+pub struct Witness<E> {
+    host: E,
+    project: Option<Project>,
+    advice: &'static str,
+    seen: RefCell<Vec<Finding>>,
 }
 
-impl Witness {
-    pub(super) fn of(host: Host, settings: Option<ProjectSettings>) -> Self {
-        Self { host, settings, seen: RefCell::default() }
+impl<E: Effects> Witness<E> {
+    /// `advice` is given to whoever cannot reach the project.
+    pub const fn new(host: E, project: Option<Project>, advice: &'static str) -> Self {
+        Self { host, project, advice, seen: RefCell::new(Vec::new()) }
     }
 
-    pub(super) fn into_steps(self) -> Vec<Step> {
+    /// What was seen, in its order.
+    pub fn into_findings(self) -> Vec<Finding> {
         self.seen.into_inner()
     }
 
     fn tell(&self, step: &'static str, is_right: bool, detail: impl Into<String>) {
-        self.seen.borrow_mut().push(Step::new(step, is_right, detail));
+        self.seen.borrow_mut().push(Finding::new(step, is_right, detail));
     }
 
-    fn url(&self, of: impl Fn(&ProjectSettings) -> String) -> String {
-        self.settings.as_ref().map(of).unwrap_or_default()
+    fn url(&self, of: impl Fn(&Project) -> String) -> String {
+        self.project.as_ref().map(of).unwrap_or_default()
     }
 }
 
-impl Effects for Witness {
+impl<E: Effects> Effects for Witness<E> {
     fn now(&self) -> UnixTime {
         self.host.now()
     }
@@ -45,17 +53,17 @@ impl Effects for Witness {
 
     async fn keys(&self, wanted: WantedKeys) -> KeysAnswer {
         let answer = self.host.keys(wanted).await;
-        let url = self.url(ProjectSettings::jwks_url);
+        let url = self.url(Project::jwks_url);
         match &answer {
             KeysAnswer::Fetched(fetched, _) => {
                 let keys = Jwks::parse(&fetched.document).unwrap_or_default();
                 let names: Vec<_> = keys.iter().map(|key| key.algorithm.name()).collect();
-                let names = if names.is_empty() { "no usable key".to_owned() } else { format!("keys for {}", names.join(", ")) };
+                let names = if names.is_empty() { "no usable key".into() } else { format!("keys for {}", names.join(", ")) };
                 self.tell("keys", true, format!("{url} has {names}"));
             }
             // Nobody else is there who could be fetching them.
             KeysAnswer::Failed(_) | KeysAnswer::UnderWay => {
-                self.tell("keys", false, format!("{url} cannot be fetched; `nodetool-auth check` tells why"));
+                self.tell("keys", false, format!("{url} cannot be fetched; {}", self.advice));
             }
         }
         answer
@@ -70,12 +78,12 @@ impl Effects for Witness {
 
     async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable> {
         let answer = self.host.user(token).await;
-        let url = self.url(ProjectSettings::user_url);
+        let url = self.url(Project::user_url);
         match &answer {
             Ok(UserAnswer { status, .. }) => {
                 self.tell("user", *status == 200, format!("{url} was asked about the token, and answered {status}"));
             }
-            Err(Unavailable) => self.tell("user", false, format!("{url} cannot be asked; `nodetool-auth check` tells why")),
+            Err(Unavailable) => self.tell("user", false, format!("{url} cannot be asked; {}", self.advice)),
         }
         answer
     }

@@ -1,0 +1,22 @@
+// Hono in a Worker. On Node and elsewhere there is no `executionCtx`: leave it out there, and give `process.env` for `c.env`.
+import { Hono } from "hono";
+import { Gate } from "nodetool-edge-auth";
+
+const app = new Hono();
+let gate;
+
+app.use(async (c, next) => {
+  gate ??= new Gate(c.env);
+  const decision = await gate.check(c.req.raw, c.executionCtx);
+  if (decision.response) return decision.response;
+  c.set("user", decision.userId);
+  // Whatever reads headers reads what the gate says of the user, and not the client.
+  c.req.raw = new Request(c.req.raw, { headers: decision.headers });
+  await next();
+  c.res = decision.finish(c.res);
+});
+
+app.get("/health", (c) => c.text("ok"));
+app.all("*", async (c) => c.json({ user: c.get("user"), header: c.req.header("x-user-id") ?? null, path: c.req.path, body: await c.req.text() }));
+
+export default app;

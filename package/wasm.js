@@ -1,0 +1,2 @@
+// For whoever loads the module by hand.
+export { load } from "./gate.js";
