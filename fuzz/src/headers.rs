@@ -11,6 +11,20 @@ const PEER: &str = "10.0.0.1";
 const PAGE: &str = "https://app.test";
 const IDENTITY: [&str; 3] = ["x-user-id", "x-auth-token-type", "x-auth-role"];
 
+/// By what proxies tell whose the request is, besides what the gateway says itself.
+const OF_PROXIES: [&str; 10] = [
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "client-ip",
+    "fastly-client-ip",
+    "forwarded",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "x-real-ip",
+];
+
 /// Plain; behind a trusted proxy; with pages that may read; with tokens anywhere in an upgrade, and the credential for the gateway alone.
 static GATES: LazyLock<[Gate; 4]> = LazyLock::new(|| {
     let with = |settings: &[(&str, &str)]| gate(policy(&[&[("AUTH_PROVIDER", "static")], settings].concat()));
@@ -123,8 +137,7 @@ impl<'a> Request<'a> {
             assert!(!set.iter().any(|(set, _)| meant == *set), "{name} goes on beside the gateway's own");
             assert!(!connection.iter().any(|listed| listed.eq_ignore_ascii_case(name.as_bytes())), "{name} is of the connection");
             let is_of_our_proxy = self.is_behind_a_proxy()
-                && ["forwarded", "x-real-ip", "x-forwarded-port", "client-ip", "true-client-ip", "cf-connecting-ip"]
-                    .contains(&&*name.to_ascii_lowercase());
+                && (OF_PROXIES.contains(&&*name.to_ascii_lowercase()) || name.eq_ignore_ascii_case("x-forwarded-port"));
             let names_another = [
                 "x-user-id",
                 "x-auth-role",
@@ -134,14 +147,10 @@ impl<'a> Request<'a> {
                 "x-original-uri",
                 "x-original-method",
                 "x-rewrite-url",
-                "forwarded",
-                "x-real-ip",
-                "client-ip",
-                "true-client-ip",
-                "cf-connecting-ip",
             ];
             assert!(
-                is_of_our_proxy || !(names_another.contains(&&*meant) || meant.starts_with("x-forwarded-")),
+                is_of_our_proxy
+                    || !(names_another.contains(&&*meant) || OF_PROXIES.contains(&&*meant) || meant.starts_with("x-forwarded-")),
                 "{name} goes on"
             );
             let is_of_the_connection = [
