@@ -295,6 +295,15 @@ impl<'a> Facts<'a> {
         self.has_body && matches!(self.method, "GET" | "HEAD" | "OPTIONS")
     }
 
+    /// Whether `Host` names one host, and nothing beside it that somebody could take for it (RFC 9112, section 3.2).
+    pub(crate) fn names_one_host(&self) -> bool {
+        match self.host {
+            Field::Absent => true,
+            Field::One(host) => is_authority(host.trim_ascii()),
+            Field::Many => false,
+        }
+    }
+
     /// Whether `Connection` names more than anyone has reason to: each header is compared with each of them.
     pub(crate) const fn names_too_much(&self) -> bool {
         self.connection_names > MAX_CONNECTION_NAMES
@@ -366,14 +375,26 @@ fn is_loopback_page(url: &[u8]) -> bool {
 
 /// `host[:port]` where the host is this machine.
 pub(crate) fn is_loopback_authority(authority: &[u8]) -> bool {
-    let authority = authority.trim_ascii();
+    let (host, port) = split_port(authority.trim_ascii());
+    port.iter().all(u8::is_ascii_digit) && is_loopback_host(host)
+}
+
+/// `host[:port]` (RFC 3986, section 3.2.2), but for the comma, which separates values.
+fn is_authority(authority: &[u8]) -> bool {
+    let (host, port) = split_port(authority);
+    let is_host = match host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")) {
+        Some(address) => address.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')),
+        None => host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte)),
+    };
+    is_host && port.iter().all(u8::is_ascii_digit)
+}
+
+/// What is before the colon of the port, and what after it.
+fn split_port(authority: &[u8]) -> (&[u8], &[u8]) {
     // A colon inside brackets belongs to the address.
     let after_brackets = authority.iter().rposition(|byte| *byte == b']').map_or(0, |end| end + 1);
-    let (host, port) = match authority.iter().skip(after_brackets).position(|byte| *byte == b':') {
-        Some(colon) => authority.split_at(after_brackets + colon),
-        None => (authority, &b":0"[..]),
-    };
-    port.iter().skip(1).all(u8::is_ascii_digit) && is_loopback_host(host)
+    let colon = authority.iter().skip(after_brackets).position(|byte| *byte == b':').map(|colon| after_brackets + colon);
+    colon.and_then(|colon| Some((authority.get(..colon)?, authority.get(colon + 1..)?))).unwrap_or((authority, &[]))
 }
 
 fn is_loopback_host(host: &[u8]) -> bool {
@@ -387,7 +408,7 @@ fn is_loopback_host(host: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Facts, is_loopback_authority, is_loopback_origin};
+    use super::{Facts, is_authority, is_loopback_authority, is_loopback_origin};
 
     #[test]
     fn loopback_authorities() {
@@ -412,6 +433,44 @@ mod tests {
             "127.1",
         ] {
             assert!(!is_loopback_authority(foreign.as_bytes()), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn authorities() {
+        for one in [
+            "",
+            "x",
+            "api.example.com:8000",
+            "a_b.example",
+            "xn--bcher-kva.example",
+            "127.0.0.1:",
+            "[::1]:80",
+            "[::ffff:1.2.3.4]",
+        ] {
+            assert!(is_authority(one.as_bytes()), "{one}");
+        }
+        for none in [
+            "a, b",
+            "a,b",
+            "a b",
+            "u@evil.example",
+            "evil.example/x",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "a:b",
+            "a:1:2",
+            "a\"b",
+            "b\u{fc}cher.example",
+            "[::1",
+            "::1]",
+            "[::1]x",
+            "[x]",
+            "a[::1]",
+            "a\u{0}",
+        ] {
+            assert!(!is_authority(none.as_bytes()), "{none}");
         }
     }
 

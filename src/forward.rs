@@ -98,7 +98,7 @@ impl<'a> Forward<'a> {
         if self.provenance.is_trusted && KEPT_OF_PROXIES.iter().any(|kept| name.eq_ignore_ascii_case(kept)) {
             return true;
         }
-        if self.other_subprotocols.is_some() && name.eq_ignore_ascii_case(SUBPROTOCOLS) {
+        if self.other_subprotocols.is_some() && is_spelling_of(name, SUBPROTOCOLS) {
             return false;
         }
         if is_spelling_of(name, "authorization") {
@@ -139,7 +139,19 @@ pub(crate) fn identity_headers(identity: Option<&Identity>) -> impl Iterator<Ite
 const SUBPROTOCOLS: &str = "sec-websocket-protocol";
 
 /// What trusted proxies say, and the gateway has no word of its own for.
-const KEPT_OF_PROXIES: [&str; 3] = ["forwarded", "x-forwarded-port", "x-real-ip"];
+const KEPT_OF_PROXIES: [&str; 11] = [
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "client-ip",
+    "fastly-client-ip",
+    "forwarded",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded-port",
+    "x-original-forwarded-for",
+    "x-real-ip",
+];
 
 /// Headers that tell an upstream to take one method for another: a request that nobody vouches for is what it says it is.
 const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
@@ -159,19 +171,22 @@ fn is_dropped(name: &str) -> bool {
                 "x-auth-role",
                 "x-admin-token",
                 "x-real-ip",
+                "x-client-ip",
+                "x-cluster-client-ip",
+                "x-original-forwarded-for",
                 "x-original-url",
                 "x-original-uri",
                 "x-original-method",
                 "x-rewrite-url",
             ]
         }
-        Some(b'c') => &["connection", "content-length"],
+        Some(b'c') => &["connection", "content-length", "cf-connecting-ip", "cf-connecting-ipv6", "client-ip"],
         Some(b'e') => &["expect"],
-        Some(b'f') => &["forwarded"],
+        Some(b'f') => &["forwarded", "fastly-client-ip"],
         Some(b'h') => &["host", "http2-settings"],
         Some(b'k') => &["keep-alive"],
         Some(b'p') => &["proxy-connection", "proxy-authorization", "proxy-authenticate"],
-        Some(b't') => &["te", "trailer", "transfer-encoding"],
+        Some(b't') => &["te", "trailer", "transfer-encoding", "true-client-ip"],
         Some(b'u') => &["upgrade"],
         _ => &[],
     };

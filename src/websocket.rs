@@ -67,7 +67,8 @@ impl<'a> Offer<'a> {
             // Any of them may be one.
             Credential::Malformed => self.0.len(),
         };
-        let others = self.0.iter().skip(named).filter_map(|item| core::str::from_utf8(item).ok());
+        // What is no name of a subprotocol would make a header that none can carry.
+        let others = self.0.iter().skip(named).filter(|item| is_token(item)).filter_map(|item| core::str::from_utf8(item).ok());
         Some(others.collect::<Vec<_>>().join(", "))
     }
 }
@@ -137,6 +138,7 @@ mod tests {
             (&["bearer,abc"], Credential::Bearer(b"abc"), Some("")),
             (&["bearer", "abc", "chat"], Credential::Bearer(b"abc"), Some("chat")),
             (&["bearer, abc, chat, superchat"], Credential::Bearer(b"abc"), Some("chat, superchat")),
+            (&["bearer, abc, ch\rat, \u{1}, superchat"], Credential::Bearer(b"abc"), Some("superchat")),
             (&["bearer"], Credential::Malformed, Some("")),
             (&["bearer, "], Credential::Malformed, Some("")),
             (&["Bearer, abc"], Credential::Malformed, Some("")),

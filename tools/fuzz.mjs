@@ -5,8 +5,11 @@ import path from "node:path";
 
 import { ROOT, fail, run, step } from "./setup.mjs";
 
-/** The targets, with options of their own. The time that a path takes grows with the square of its length. */
-const TARGETS = { token: [], jwks: [], settings: [], path: ["-max_len=128"] };
+/**
+ * The targets, with options of their own. The time that a path takes grows with the square of its length; a connection goes
+ * through sockets, a few thousand a second at best.
+ */
+const TARGETS = { token: [], jwks: [], settings: [], path: ["-max_len=128"], headers: ["-max_len=512"], proxy: ["-max_len=2048", "-len_control=0"] };
 const NAMES = Object.keys(TARGETS);
 const CARGO_FUZZ = "0.13.1";
 const TOOLS = path.join(ROOT, "target", "ci");

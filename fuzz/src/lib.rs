@@ -1,4 +1,4 @@
-//! What must hold for every token, key set, settings and path, whatever bytes they are made of.
+//! What must hold for every token, key set, settings, path and connection, whatever bytes they are made of.
 //!
 //! Each function here takes one input and panics when the core, asked through its public API, disagrees with a second
 //! opinion: the same rules, written down once more, more simply and without a look at the speed. libFuzzer looks for such inputs
@@ -9,12 +9,17 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a target that panics has found something"
 )]
 
+mod exchange;
+mod headers;
+mod http1;
 mod json;
 mod jwks;
 mod path;
+mod proxy;
 /// Shared with the properties, whose inputs are made by a generator.
 #[path = "../../tests/second_opinion/mod.rs"]
 mod second_opinion;
@@ -23,7 +28,7 @@ mod token;
 
 use nodetool_edge_auth::{Facts, Gate, Host, Outcome, Policy, Settings, Step, Tokens, UnixTime, begin};
 
-pub use {jwks::jwks, path::path, settings::settings, token::token};
+pub use {headers::headers, jwks::jwks, path::path, proxy::proxy, settings::settings, token::token};
 
 /// 2026-01-01T00:00:00Z.
 const NOW: UnixTime = UnixTime::from_secs(1_767_225_600);

@@ -3,7 +3,7 @@
 
 use std::{fs, panic, path::Path};
 
-use nodetool_edge_auth_fuzz::{jwks, path, settings, token};
+use nodetool_edge_auth_fuzz::{headers, jwks, path, proxy, settings, token};
 
 fn replay(name: &str, target: fn(&[u8]) -> bool) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
@@ -39,4 +39,14 @@ fn environments() {
 #[test]
 fn paths() {
     replay("path", path);
+}
+
+#[test]
+fn requests() {
+    replay("headers", headers);
+}
+
+#[test]
+fn connections() {
+    replay("proxy", proxy);
 }

@@ -18,7 +18,7 @@ use crate::{
     body::{Progress, RequestBody, ResponseBody},
     gateway::own,
     metrics::{Counters, Present, Source, UpstreamError},
-    plan::Plan,
+    plan::{Plan, announce_websocket},
     pool::{Lease, Pauses, Pool, Reach},
     upgrade as tunnels,
 };
@@ -101,11 +101,14 @@ impl Fetch {
         // HTTP/1.0 upstreams are answered for in our own version.
         parts.version = Version::HTTP_11;
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            let client = client.filter(|_| is_to_websocket(&parts.headers));
             let (Some(client), Some(upstream)) = (client, parts.extensions.remove()) else {
                 self.counters.upstream_errors.add(UpstreamError::Protocol);
-                tracing::warn!("the upstream switched protocols without being asked");
+                tracing::warn!("the upstream switched protocols without being asked, or to another one");
                 return None;
             };
+            drop_hop_by_hop(&mut parts.headers);
+            announce_websocket(&mut parts.headers);
             // The connection belongs to the tunnel from here on, and never goes back to the pool.
             let present = Present::new(&self.counters, |counters| &counters.websockets);
             tunnels::tunnel(client, upstream, plan.until, present);
@@ -193,6 +196,12 @@ async fn within<T>(limit: Option<Duration>, progress: Option<&Progress>, answer:
         }
         seen = count;
     }
+}
+
+/// Whether a switch is to what was asked for (RFC 9110, section 7.8).
+fn is_to_websocket(headers: &HeaderMap) -> bool {
+    let mut protocols = headers.get_all(header::UPGRADE).iter();
+    matches!((protocols.next(), protocols.next()), (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Says how the body ends where hyper would say nothing, or would leave the body out.

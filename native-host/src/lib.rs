@@ -86,6 +86,9 @@ pub use crypto::verify_signature;
 #[cfg(feature = "layer")]
 pub use layer::{Auth, AuthBody, AuthLayer, SetupError};
 pub use nodetool_edge_auth::{Identity, Scheme, Secret, TokenType, mask_token};
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use server::Trial;
 pub use store::{
     CannotEdit, DeploymentConfig, StoreError, TokenSource, deployment_path, generate_secure_token, load_deployment_config,
     save_deployment_config, token_source, worker_auth_token,

@@ -91,8 +91,7 @@ impl Plan {
         self.apply(headers);
         headers.insert(header::HOST, authority.clone());
         if self.is_websocket {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            announce_websocket(headers);
         }
         join_cookies(headers);
     }
@@ -109,6 +108,12 @@ impl Plan {
     pub(crate) const fn sharing(&self) -> Option<&Sharing> {
         self.finish.sharing.as_ref()
     }
+}
+
+/// What a request for a WebSocket says of its connection, and the answer that grants it (RFC 6455, section 4).
+pub(crate) fn announce_websocket(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
 /// Where the gateway says who may read an answer, the upstream does not.

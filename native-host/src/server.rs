@@ -6,6 +6,8 @@ mod connection;
 mod descriptors;
 mod listening;
 mod signals;
+#[cfg(feature = "fuzzing")]
+mod trial;
 
 use std::{io, net::TcpListener as StdListener, sync::Arc, thread, time::Duration};
 
@@ -25,6 +27,8 @@ use signals::{Hangups, Stops};
 pub(crate) use connection::dead_peer;
 pub(crate) use descriptors::raise_limit;
 pub(crate) use listening::{Listening, StartError, inherited, listen};
+#[cfg(feature = "fuzzing")]
+pub use trial::Trial;
 
 /// How the server serves, besides the gateway itself.
 pub(crate) struct Serving {

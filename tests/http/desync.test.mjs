@@ -2,6 +2,7 @@
 // request: however careless the upstream is, and however rudely clients break off. And what looks like no protection at
 // all must not come about by accident.
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import http from "node:http";
 import http2 from "node:http2";
@@ -192,6 +193,32 @@ for (const name of HOSTS) {
         assert.ok(!/upgrade/i.test(only("connection", received.headers).join()));
       });
     }
+  });
+
+  describe(`${name}: a switch of protocols`, () => {
+    const upgrade = request({ target: "/ws", headers: [HOST, AUTHORIZATION, ["Connection", "Upgrade"], ["Upgrade", "websocket"], ["Sec-WebSocket-Version", "13"], ["Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="]] });
+    const accept = ({ headers }) => createHash("sha1").update(`${Object.fromEntries(headers)["sec-websocket-key"]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64");
+    const switched = (...lines) => startRawUpstream((request) => void request.socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines.join("\r\n")}\r\nSec-WebSocket-Accept: ${accept(request)}\r\n\r\n`));
+
+    for (const [title, lines] of [
+      ["to another one", ["Connection: Upgrade", "Upgrade: h2c"]],
+      ["to two of them", ["Connection: Upgrade", "Upgrade: websocket", "Upgrade: h2c"]],
+      ["to none", ["Connection: Upgrade"]],
+    ]) {
+      test(`${title} is none`, async () => {
+        await between(name, await switched(...lines), async (host) => {
+          assert.equal((await ask(host.port, upgrade)).status, 502);
+        });
+      });
+    }
+
+    test("is between each pair: what the upstream's Connection names stays behind", { todo: name === "edge" && "the Worker gives back the answer as it came" }, async () => {
+      await between(name, await switched("Connection: x-one, Upgrade", "X-One: 1", "Keep-Alive: timeout=9", "Upgrade: WebSocket", "X-Kept: 4"), async (host) => {
+        const answer = await ask(host.port, upgrade);
+        const { "x-one": one, "keep-alive": keep, "x-kept": kept, connection, upgrade: to } = Object.fromEntries(answer.headers);
+        assert.deepEqual([answer.status, one, keep, kept, connection, to], [101, undefined, undefined, "4", "Upgrade", "websocket"]);
+      });
+    });
   });
 
   test(`${name}: every answer is the one to its own request, however clients break off`, async (context) => {

@@ -359,6 +359,19 @@ describe("at a stop", () => {
     }),
   );
 
+  test("a client that keeps its connection after an upload, and does not hear that it is over, does not hold it up", () =>
+    serving({ AUTH_DRAIN_TIMEOUT: "3" }, async (host) => {
+      const deaf = net.connect({ port: host.port, host: "127.0.0.1", allowHalfOpen: true });
+      deaf.on("error", () => {});
+      deaf.write(request({ method: "PUT", target: "/sink", headers: head, body: "hello" }));
+      await once(deaf, "data");
+      host.child.kill("SIGTERM");
+      const { code } = await host.exited;
+      deaf.destroy();
+      assert.deepEqual([code, host.log().includes("were cut")], [0, false], host.log());
+    }),
+  );
+
   test("a kept connection is answered once more, and told that it was the last time", () =>
     serving({}, async (host) => {
       const one = request({ target: "/v1/models", headers: head });

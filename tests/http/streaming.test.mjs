@@ -198,6 +198,20 @@ for (const name of HOSTS) {
       assert.deepEqual([entry.target, entry.aborted], ["/sink", true]);
     });
 
+    onlyNative("a refusal is there to be read by a client that first sends all it has", async () => {
+      const body = Buffer.alloc(8 * MIB, "x");
+      const post = (headers) => [`POST /sink HTTP/1.1`, "Host: x", ...headers].join("\r\n") + "\r\n\r\n";
+      const chunk = Buffer.concat([Buffer.from(`${body.length.toString(16)}\r\n`), body, Buffer.from("\r\n0\r\n\r\n")]);
+      for (const [head, rest, status] of [
+        [post(["Authorization: Bearer wrong", `Content-Length: ${body.length}`]), body, 401],
+        [post(["Authorization: Bearer wrong", "Transfer-Encoding: chunked"]), chunk, 401],
+        [post([AUTHORIZATION.join(": "), `X: ${"y".repeat(MIB)}`]), body, 431],
+      ]) {
+        // Chance has a part in what arrives when.
+        for (let round = 0; round < 5; round += 1) assert.match(await sendsFirst(host.port, head, rest), new RegExp(`^HTTP/1\\.1 ${status} `));
+      }
+    });
+
     for (const target of ["/die", "/die-chunked"]) {
       // workerd ends a chunked answer cleanly even where a Worker only passes it on.
       const runs = target === "/die" ? test : onlyNative;
@@ -255,6 +269,20 @@ async function upload(port, framing) {
   const chunks = [];
   for await (const chunk of response) chunks.push(chunk);
   return JSON.parse(Buffer.concat(chunks));
+}
+
+/** All that is answered to a client that reads nothing before it has sent everything. */
+async function sendsFirst(port, ...pieces) {
+  const socket = net.connect(port, "127.0.0.1");
+  const chunks = [];
+  const closed = new Promise((resolve) => socket.on("close", resolve).on("error", (error) => chunks.push(Buffer.from(error.code))));
+  // A listener would let it read, and so does none.
+  socket.on("data", (chunk) => chunks.push(chunk)).pause();
+  for (const piece of pieces) await new Promise((resolve) => socket.write(piece, resolve));
+  socket.resume();
+  socket.end();
+  await closed;
+  return Buffer.concat(chunks).toString("latin1");
 }
 
 /** By how many bytes the most memory that the native host ever held has grown. What workerd holds is not ours to say. */

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readdirSync } from "node:fs";
+import net from "node:net";
 import { after, before, describe, test as nodeTest } from "node:test";
 import { WebSocket } from "ws";
 
@@ -152,6 +153,42 @@ for (const name of HOSTS) {
     });
   });
 }
+
+test("native: an upstream that has said its last word still gets all that the client sends, in its own time", async () => {
+  const LAST = 64 * 1024 * 1024;
+  let heard = 0;
+  let theirs;
+  const server = net.createServer({ allowHalfOpen: true }, (socket) => {
+    theirs = socket.on("error", () => {}).once("data", () => {
+      socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+      socket.on("data", (chunk) => (heard += chunk.length)).once("data", () => socket.end("farewell").pause());
+    });
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const host = await startHost("native", { settings: { ...STATIC, UPSTREAM_URL: `http://127.0.0.1:${server.address().port}` } });
+  const client = net.connect({ port: host.port, host: "127.0.0.1", allowHalfOpen: true });
+  try {
+    let text = "";
+    client.setEncoding("latin1").on("data", (piece) => (text += piece));
+    client.write(`GET /ws HTTP/1.1\r\nHost: x\r\n${AUTHORIZATION.join(": ")}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`);
+    await once(client, "data");
+    client.write("first");
+    await once(client, "end");
+    assert.match(text, /^HTTP\/1\.1 101 [^]*\r\n\r\nfarewell$/);
+    client.end(Buffer.alloc(LAST));
+    // What nobody reads waits with the client.
+    let before;
+    await until("nothing more goes", 10_000, () => before === (before = client.bytesWritten - client.writableLength));
+    theirs.resume();
+    await until("all of it has arrived", 20_000, () => heard === "first".length + LAST);
+  } finally {
+    client.destroy();
+    theirs?.destroy();
+    server.close();
+    await host.stop();
+  }
+});
 
 describe("native: the end of a token", () => {
   const seconds = () => Math.floor(Date.now() / 1000);

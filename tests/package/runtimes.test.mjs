@@ -104,5 +104,5 @@ test("Bun", async (context) => {
 
 test("Chromium", { timeout: 120_000 }, async (context) => {
   if (!chromium()) return skip(context, "there is no Chromium on the path, nor in NODETOOL_TEST_CHROMIUM");
-  check(await reported(() => browse(context, origin())), 360);
+  check(await reported(() => browse(context, origin())), 375);
 });

@@ -25,6 +25,10 @@ pub(super) struct Activity {
     is_http2: AtomicBool,
     /// Whether the head of a request has begun, and the request has not.
     is_in_head: AtomicBool,
+    /// Whether a body follows the last head, read or not. HTTP/2 has its own way to refuse one.
+    has_body: AtomicBool,
+    /// Whether it is no longer HTTP what is spoken.
+    is_tunnel: AtomicBool,
     /// Since when nothing has come or gone, while no request is in flight; or since when the head of one comes.
     waits_since: AtomicU64,
     /// Since when the client has taken nothing of what it is sent.
@@ -94,6 +98,8 @@ impl Activity {
             has_served: AtomicBool::new(false),
             is_http2: AtomicBool::new(false),
             is_in_head: AtomicBool::new(false),
+            has_body: AtomicBool::new(false),
+            is_tunnel: AtomicBool::new(false),
             waits_since: AtomicU64::new(0),
             stalls_since: AtomicU64::new(NEVER),
             answers: Mutex::default(),
@@ -137,6 +143,23 @@ impl Activity {
         self.is_in_head.load(Ordering::Relaxed)
     }
 
+    /// Whether the client may still be sending what nobody reads any more, when its connection is about to be closed.
+    pub(super) fn may_be_sending(&self) -> bool {
+        !self.is_tunnel.load(Ordering::Relaxed) && (self.is_in_head() || self.has_body.load(Ordering::Relaxed))
+    }
+
+    /// It will be closed when what is in flight is over. If nothing is, all bodies have been read.
+    pub(super) fn finishes(&self) {
+        if !self.is_busy() {
+            self.has_body.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// From here on somebody else reads all that comes.
+    pub(super) fn becomes_tunnel(&self) {
+        self.is_tunnel.store(true, Ordering::Relaxed);
+    }
+
     /// Bytes came.
     pub(super) fn received(&self) {
         // In HTTP/2 they need not be of a request.
@@ -168,8 +191,9 @@ impl Activity {
     }
 
     /// The head of a request is complete.
-    pub(super) fn begin(&self, is_http2: bool) {
+    pub(super) fn begin(&self, is_http2: bool, has_body: bool) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.has_body.store(has_body && !is_http2, Ordering::Relaxed);
         self.is_in_head.store(false, Ordering::Relaxed);
         if !self.has_served() {
             self.is_http2.store(is_http2, Ordering::Relaxed);

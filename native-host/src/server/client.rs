@@ -4,7 +4,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -18,9 +18,13 @@ use nodetool_edge_auth::Scheme;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::{OwnedSemaphorePermit, mpsc, watch},
+    time::{Sleep, sleep},
 };
 
-use super::activity::{Activity, Taken};
+use super::{
+    activity::{Activity, Taken},
+    connection::CLOSING,
+};
 use crate::{body::Observed, gateway::Gateway, metrics::Present, stream::Stream};
 
 /// What a connection holds for as long as it is open: its place, and the word that it is open.
@@ -40,11 +44,13 @@ pub(super) struct Client {
 impl Client {
     pub(super) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Answer> {
         let is_http2 = request.version() == Version::HTTP_2;
-        self.activity.begin(is_http2);
+        self.activity.begin(is_http2, !request.body().is_end_stream());
         let in_flight = InFlight(Arc::clone(&self));
         let mut response = self.gateway.handle(request, &self.peer, self.scheme).await;
-        // Whoever is told so sends its next request elsewhere. HTTP/2 has its own way.
-        if self.is_stopping() && !is_http2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            self.activity.becomes_tunnel();
+        } else if self.is_stopping() && !is_http2 {
+            // Whoever is told so sends its next request elsewhere. HTTP/2 has its own way.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let taken = is_http2.then(|| self.activity.answers());
@@ -103,12 +109,14 @@ impl Body for Answer {
 pub(super) struct ClientStream {
     stream: Stream,
     client: Arc<Client>,
+    /// Until when what still comes is read, once nothing more goes.
+    farewell: Option<Pin<Box<Sleep>>>,
     _slot: Slot,
 }
 
 impl ClientStream {
     pub(super) const fn new(stream: Stream, client: Arc<Client>, slot: Slot) -> Self {
-        Self { stream, client, _slot: slot }
+        Self { stream, client, farewell: None, _slot: slot }
     }
 
     fn note_write(&self, written: &Poll<io::Result<usize>>) {
@@ -154,7 +162,27 @@ impl AsyncWrite for ClientStream {
         Pin::new(&mut self.get_mut().stream).poll_flush(context)
     }
 
+    /// Closes in good manners: to close with something unread would make the system cut the connection, and take the answer away
+    /// from a client that has not come to reading it, such as that to a refused upload.
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        let this = self.get_mut();
+        if this.farewell.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+            if !this.client.activity.may_be_sending() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let farewell = this.farewell.get_or_insert_with(|| Box::pin(sleep(CLOSING)));
+        let mut unread = [0; 8192];
+        loop {
+            if farewell.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut buffer = ReadBuf::new(&mut unread);
+            ready!(Pin::new(&mut this.stream).poll_read(context, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }

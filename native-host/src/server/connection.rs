@@ -47,7 +47,7 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const LINGER: Duration = Duration::from_secs(1);
 
 /// To say farewell.
-const CLOSING: Duration = Duration::from_secs(5);
+pub(super) const CLOSING: Duration = Duration::from_secs(5);
 
 /// Tells the system to notice that a peer is gone without a word, in about two minutes: where a pause is no fault,
 /// nobody else would.
@@ -218,6 +218,10 @@ where
         let _ = stopped.wait_for(|stopped| *stopped).await;
     });
     let (mut is_stopping, mut is_closing) = (false, false);
+    let finish = |connection: Pin<&mut C>| {
+        activity.finishes();
+        finish(connection);
+    };
     let mut look = std::pin::pin!(sleep_until(Instant::now()));
     loop {
         tokio::select! {
