@@ -1,12 +1,19 @@
 //! What a host saw of one request, and nothing that it concluded.
 
+mod authority;
+mod headers;
+
 use alloc::{borrow::Cow, format, vec::Vec};
-use core::{iter, net::IpAddr};
+use core::net::IpAddr;
 
 use crate::{
     forward_auth::{self, Description},
     websocket::QueryToken,
 };
+use authority::{is_authority, is_loopback_origin, is_loopback_page};
+
+pub(crate) use authority::is_loopback_authority;
+pub(crate) use headers::is_spelling_of;
 
 /// The scheme that the client spoke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,44 +217,8 @@ impl<'a> Facts<'a> {
 
     /// Takes note of one header line. Names are compared without regard to case.
     pub fn header(&mut self, name: &str, value: &'a [u8]) -> &mut Self {
-        // The length decides first: most headers of a request concern nobody here.
-        match name.len() {
-            4 if is(name, "host") => self.host.add(value),
-            6 if is(name, "origin") => self.origin.add(value),
-            7 if is(name, "upgrade") => self.upgrade.add(value),
-            7 if is(name, "referer") => self.referer.add(value),
-            10 if is(name, "connection") => self.connection(value),
-            13 if is(name, "authorization") => self.authorization.add(value),
-            13 if is(name, "x-admin-token") => self.admin_token.add(value),
-            14 if is(name, "content-length") => self.has_body |= value != b"0",
-            14 if is(name, "sec-fetch-site") => self.cross_site |= value == b"cross-site",
-            17 if is(name, "transfer-encoding") => self.has_body = true,
-            22 if is(name, "sec-websocket-protocol") => self.subprotocols.push(value),
-            29 if is(name, "access-control-request-method") => self.preflight_method.add(value),
-            30 if is(name, "access-control-request-headers") => self.preflight_headers.add(value),
-            _ if tells_of_forwarding(name) => self.forwarding(name, value),
-            _ => {}
-        }
+        self.take_note(name, value);
         self
-    }
-
-    fn forwarding(&mut self, name: &str, value: &'a [u8]) {
-        self.forwarded = true;
-        match name.len() {
-            15 if is(name, "x-forwarded-for") => self.forwarded_for.push(value),
-            16 if is(name, "x-forwarded-host") => self.forwarded_host.add(value),
-            17 if is(name, "x-forwarded-proto") => self.forwarded_proto.add(value),
-            _ => self.description.header(name, value),
-        }
-    }
-
-    fn connection(&mut self, value: &'a [u8]) {
-        let mut names = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        self.announces_upgrade |= names.any(|name| name.eq_ignore_ascii_case(b"upgrade"));
-        if !names_no_other(value) {
-            self.connection.push(value);
-            self.connection_names += value.split(|byte| *byte == b',').count();
-        }
     }
 
     /// The method, as sent.
@@ -327,169 +298,5 @@ impl<'a> Facts<'a> {
             Field::Many => false,
         };
         peer_is_local && host_is_local && page_is_local && !self.forwarded
-    }
-}
-
-fn is(name: &str, expected: &str) -> bool {
-    name.eq_ignore_ascii_case(expected)
-}
-
-/// Headers by which proxies, tunnels and content networks say that they stand between.
-fn tells_of_forwarding(name: &str) -> bool {
-    let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| is_spelling_of(start, prefix));
-    match name.as_bytes().first().map(u8::to_ascii_lowercase) {
-        Some(b'x') => ["x-forwarded", "x-original-", "x-envoy-", "x-amzn-", "x-azure-", "x-client-", "x-cluster-", "x-real-"]
-            .into_iter()
-            .any(starts),
-        Some(b'c') => ["cf-", "cdn-loop", "client-ip"].into_iter().any(starts),
-        Some(b'f') => ["forwarded", "fly-", "fastly-"].into_iter().any(starts),
-        Some(b't') => ["true-client-ip", "tailscale-"].into_iter().any(starts),
-        Some(b'v') => is(name, "via"),
-        _ => false,
-    }
-}
-
-/// Whether some server reads a header of this name as one of that name: case does not count, and CGI and its heirs make
-/// one character of every other that is neither letter nor digit.
-pub(crate) fn is_spelling_of(name: &str, expected: &str) -> bool {
-    name.len() == expected.len()
-        && iter::zip(name.bytes(), expected.bytes())
-            .all(|(byte, expected)| byte.eq_ignore_ascii_case(&expected) || (expected == b'-' && !byte.is_ascii_alphanumeric()))
-}
-
-/// The usual values of `Connection`, which name no header but those that are never forwarded anyway.
-fn names_no_other(value: &[u8]) -> bool {
-    [&b"keep-alive"[..], b"close", b"upgrade"].iter().any(|usual| value.eq_ignore_ascii_case(usual))
-}
-
-/// `scheme://authority` with a loopback authority.
-fn is_loopback_origin(origin: &[u8]) -> bool {
-    [&b"http://"[..], b"https://"].iter().any(|scheme| origin.strip_prefix(*scheme).is_some_and(is_loopback_authority))
-}
-
-/// A URL below a loopback origin.
-fn is_loopback_page(url: &[u8]) -> bool {
-    let end = url.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).nth(2);
-    is_loopback_origin(url.get(..end.unwrap_or(url.len())).unwrap_or_default())
-}
-
-/// `host[:port]` where the host is this machine.
-pub(crate) fn is_loopback_authority(authority: &[u8]) -> bool {
-    let (host, port) = split_port(authority.trim_ascii());
-    port.iter().all(u8::is_ascii_digit) && is_loopback_host(host)
-}
-
-/// `host[:port]` (RFC 3986, section 3.2.2), but for the comma, which separates values.
-fn is_authority(authority: &[u8]) -> bool {
-    let (host, port) = split_port(authority);
-    let is_host = match host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")) {
-        Some(address) => address.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')),
-        None => host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte)),
-    };
-    is_host && port.iter().all(u8::is_ascii_digit)
-}
-
-/// What is before the colon of the port, and what after it.
-fn split_port(authority: &[u8]) -> (&[u8], &[u8]) {
-    // A colon inside brackets belongs to the address.
-    let after_brackets = authority.iter().rposition(|byte| *byte == b']').map_or(0, |end| end + 1);
-    let colon = authority.iter().skip(after_brackets).position(|byte| *byte == b':').map(|colon| after_brackets + colon);
-    colon.and_then(|colon| Some((authority.get(..colon)?, authority.get(colon + 1..)?))).unwrap_or((authority, &[]))
-}
-
-fn is_loopback_host(host: &[u8]) -> bool {
-    let Ok(host) = core::str::from_utf8(host) else { return false };
-    if host.eq_ignore_ascii_case("localhost") {
-        return true;
-    }
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Facts, is_authority, is_loopback_authority, is_loopback_origin};
-
-    #[test]
-    fn loopback_authorities() {
-        for local in ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.9.9.9:1", "[::1]", "[::1]:8000"] {
-            assert!(is_loopback_authority(local.as_bytes()), "{local}");
-        }
-        for foreign in [
-            "",
-            "example.com",
-            "localhost.example.com",
-            "localhost.",
-            "127.0.0.1.nip.io",
-            "127.0.0.1@evil.example",
-            "10.0.0.1:8000",
-            "0.0.0.0",
-            "[::2]",
-            "[::1].evil.example",
-            "localhost:8000:1",
-            "localhost:x",
-            "[::ffff:127.0.0.1]:80",
-            "2130706433",
-            "127.1",
-        ] {
-            assert!(!is_loopback_authority(foreign.as_bytes()), "{foreign}");
-        }
-    }
-
-    #[test]
-    fn authorities() {
-        for one in [
-            "",
-            "x",
-            "api.example.com:8000",
-            "a_b.example",
-            "xn--bcher-kva.example",
-            "127.0.0.1:",
-            "[::1]:80",
-            "[::ffff:1.2.3.4]",
-        ] {
-            assert!(is_authority(one.as_bytes()), "{one}");
-        }
-        for none in [
-            "a, b",
-            "a,b",
-            "a b",
-            "u@evil.example",
-            "evil.example/x",
-            "a?b",
-            "a#b",
-            "a\\b",
-            "a:b",
-            "a:1:2",
-            "a\"b",
-            "b\u{fc}cher.example",
-            "[::1",
-            "::1]",
-            "[::1]x",
-            "[x]",
-            "a[::1]",
-            "a\u{0}",
-        ] {
-            assert!(!is_authority(none.as_bytes()), "{none}");
-        }
-    }
-
-    #[test]
-    fn loopback_origins() {
-        assert!(is_loopback_origin(b"http://localhost:3000") && is_loopback_origin(b"https://127.0.0.1"));
-        for foreign in
-            ["null", "", "http://evil.example", "localhost", "file://", "http://localhost.evil.example", "http://localhost/evil"]
-        {
-            assert!(!is_loopback_origin(foreign.as_bytes()), "{foreign}");
-        }
-    }
-
-    #[test]
-    fn connection_values_that_name_nothing_else_are_not_kept() {
-        let mut facts = Facts::new("GET", "/", None);
-        facts.header("Connection", b"keep-alive").header("connection", b"Upgrade");
-        assert!(facts.connection.is_empty());
-        facts.header("CONNECTION", b"keep-alive, x-user-id");
-        assert_eq!(facts.connection, [&b"keep-alive, x-user-id"[..]]);
     }
 }

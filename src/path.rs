@@ -1,22 +1,19 @@
-//! The readings of a path: what is public is read narrowly, what is restricted widely.
+//! What a path names: what is public is read narrowly, what is restricted widely.
 //!
 //! Between this gateway and the program that serves a request there may be others who decode, merge and normalize
 //! each in their own way. So a path is *restricted* as soon as any sequence of the usual rewritings brings it under a
 //! restricted prefix, and *public* only when its raw bytes are exactly those of a path that no rewriting changes.
 
-use alloc::{vec, vec::Vec};
+mod readings;
+mod rewriting;
 
-/// The most readings that are followed. Every honest path has a handful; one that has more is refused as malformed.
-const MAX_READINGS: usize = 128;
+use alloc::vec::Vec;
 
-/// Nor are readings followed that are longer than this in all, so that nobody can keep the gateway busy.
-const MAX_BYTES: usize = 32 * 1024;
+use rewriting::escaped;
 
-/// A path of several readings that is longer than this is not looked into at all.
-const MAX_LENGTH: usize = 3072;
-
-/// Decoding more often than twice is not something that servers do.
-const MAX_DECODES: u8 = 2;
+pub(crate) use readings::{Reading, readings};
+pub use rewriting::Rewriting;
+pub(crate) use rewriting::percent_decoded;
 
 /// The restricted places that a path falls under by any reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,57 +80,6 @@ impl Area {
     }
 }
 
-/// What some program does to a path before it looks at it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rewriting {
-    /// `\` as `/`.
-    BackslashesAsSlashes,
-    /// `/a;v=1/b` as `/a/b`.
-    ParametersDropped,
-    /// `//a` as `/a`.
-    SlashesMerged,
-    /// `/a/../b` as `/b`.
-    DotSegmentsRemoved,
-    /// `//host/a` as `/a`.
-    AuthorityDropped,
-    /// `%61` as `a`.
-    PercentDecoded,
-}
-
-impl Rewriting {
-    /// What was done, in words.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::BackslashesAsSlashes => "backslashes as slashes",
-            Self::ParametersDropped => "parameters dropped",
-            Self::SlashesMerged => "slashes merged",
-            Self::DotSegmentsRemoved => "dot segments removed",
-            Self::AuthorityDropped => "first segment taken for a host",
-            Self::PercentDecoded => "percent-decoded",
-        }
-    }
-
-    /// Those that may be done again and again.
-    const FREE: [Self; 5] = [
-        Self::BackslashesAsSlashes,
-        Self::ParametersDropped,
-        Self::SlashesMerged,
-        Self::DotSegmentsRemoved,
-        Self::AuthorityDropped,
-    ];
-
-    fn of(self, path: &[u8]) -> Vec<u8> {
-        match self {
-            Self::BackslashesAsSlashes => backslashes_as_slashes(path),
-            Self::ParametersDropped => without_parameters(path),
-            Self::SlashesMerged => slashes_merged(path),
-            Self::DotSegmentsRemoved => without_dot_segments(path),
-            Self::AuthorityDropped => without_authority(path),
-            Self::PercentDecoded => percent_decoded(path),
-        }
-    }
-}
-
 /// Whether a path is refused before any other judgement: control bytes raw or encoded, a raw backslash,
 /// a raw `#` (a request target has no fragment; hyper has cut it off before), a broken percent escape, no leading slash.
 pub(crate) fn is_malformed(path: &[u8]) -> bool {
@@ -196,133 +142,9 @@ fn is_under(reading: &[u8], prefix: &[u8]) -> bool {
     })
 }
 
-/// A path as somebody could read it.
-#[derive(Clone, Debug)]
-pub(crate) struct Reading {
-    pub(crate) path: Vec<u8>,
-    /// The reading, by its place among all, of which the rewriting made this one. Nothing for the path itself.
-    pub(crate) by: Option<(usize, Rewriting)>,
-    /// How many decodings were spent on it.
-    decodes: u8,
-}
-
-impl Reading {
-    /// The path as it stands.
-    pub(crate) fn unchanged(path: &[u8]) -> Self {
-        Self { path: path.to_vec(), by: None, decodes: 0 }
-    }
-}
-
-/// Every path that any sequence of rewritings makes of this one, those of the fewest first.
-pub(crate) fn readings(path: &[u8]) -> Option<Vec<Reading>> {
-    if path.len() > MAX_LENGTH {
-        return None;
-    }
-    let mut found = vec![Reading::unchanged(path)];
-    let mut bytes = path.len();
-    let mut next = 0;
-    while let Some(Reading { path, decodes, .. }) = found.get(next).cloned() {
-        let decoding = (decodes < MAX_DECODES).then_some((decodes + 1, Rewriting::PercentDecoded));
-        for (decodes, rewriting) in Rewriting::FREE.map(|rewriting| (decodes, rewriting)).into_iter().chain(decoding) {
-            let path = rewriting.of(&path);
-            if !found.iter().any(|known| known.decodes <= decodes && known.path == path) {
-                bytes += path.len();
-                found.push(Reading { path, by: Some((next, rewriting)), decodes });
-            }
-        }
-        if found.len() > MAX_READINGS || bytes > MAX_BYTES {
-            return None;
-        }
-        next += 1;
-    }
-    Some(found)
-}
-
-pub(crate) fn percent_decoded(path: &[u8]) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(path.len());
-    let mut rest = path;
-    while let [first, after @ ..] = rest {
-        let (byte, after) = match first {
-            // A second decoding may meet a lone `%`, which stands for itself.
-            b'%' => escaped(after).unwrap_or((b'%', after)),
-            _ => (*first, after),
-        };
-        decoded.push(byte);
-        rest = after;
-    }
-    decoded
-}
-
-/// The byte that the two hexadecimal digits after a `%` stand for, and what follows them.
-fn escaped(after_percent: &[u8]) -> Option<(u8, &[u8])> {
-    let [high, low, rest @ ..] = after_percent else { return None };
-    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    Some((digit(high)? << 4 | digit(low)?, rest))
-}
-
-fn backslashes_as_slashes(path: &[u8]) -> Vec<u8> {
-    path.iter().map(|byte| if *byte == b'\\' { b'/' } else { *byte }).collect()
-}
-
-/// `/a;v=1/b` as `/a/b`.
-fn without_parameters(path: &[u8]) -> Vec<u8> {
-    let segments = path.split(|byte| *byte == b'/').map(|segment| segment.split(|byte| *byte == b';').next().unwrap_or_default());
-    joined(segments)
-}
-
-fn slashes_merged(path: &[u8]) -> Vec<u8> {
-    let mut merged = path.to_vec();
-    merged.dedup_by(|next, previous| *next == b'/' && *previous == b'/');
-    merged
-}
-
-/// `//host/a` as `/a`: what resolves a path against a base URL takes the first segment after two slashes for a host
-/// (RFC 3986, section 4.2).
-fn without_authority(path: &[u8]) -> Vec<u8> {
-    let slashes = path.iter().take_while(|byte| **byte == b'/').count();
-    if slashes < 2 {
-        return path.to_vec();
-    }
-    let after_host: Vec<u8> = path.iter().skip(slashes).skip_while(|byte| **byte != b'/').copied().collect();
-    if after_host.is_empty() { b"/".to_vec() } else { after_host }
-}
-
-/// RFC 3986, section 5.2.4.
-fn without_dot_segments(path: &[u8]) -> Vec<u8> {
-    let mut kept: Vec<&[u8]> = Vec::new();
-    let mut segments = path.strip_prefix(b"/").unwrap_or(path).split(|byte| *byte == b'/').peekable();
-    while let Some(segment) = segments.next() {
-        let is_last = segments.peek().is_none();
-        match segment {
-            b"." => {}
-            b".." => drop(kept.pop()),
-            _ => {
-                kept.push(segment);
-                continue;
-            }
-        }
-        if is_last {
-            kept.push(b"");
-        }
-    }
-    joined(core::iter::once(&b""[..]).chain(kept))
-}
-
-fn joined<'a>(segments: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-    let mut path = Vec::new();
-    for (index, segment) in segments.enumerate() {
-        if index > 0 {
-            path.push(b'/');
-        }
-        path.extend_from_slice(segment);
-    }
-    path
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Areas, is_malformed, is_plain, readings, without_dot_segments};
-    use alloc::{string::String, vec::Vec};
+    use super::{Areas, is_malformed, is_plain, readings};
 
     fn areas(path: &str) -> Areas {
         Areas::of(path.as_bytes()).unwrap()
@@ -420,28 +242,5 @@ mod tests {
         for path in ["", "health", "//", "/a//b", "/./a", "/a/..", "/a;b", "/a%20b", "/a\\b", "/é"] {
             assert!(!is_plain(path.as_bytes()), "{path}");
         }
-    }
-
-    #[test]
-    fn dot_segments_as_in_the_rfc() {
-        for (path, expected) in [
-            ("/a/b/c/./../../g", "/a/g"),
-            ("/mid/content=5/../6", "/mid/6"),
-            ("/..", "/"),
-            ("/a/.", "/a/"),
-            ("/a/..", "/"),
-            ("/a//..", "/a/"),
-        ] {
-            assert_eq!(String::from_utf8(without_dot_segments(path.as_bytes())).unwrap(), expected, "{path}");
-        }
-    }
-
-    #[test]
-    fn a_path_with_absurdly_many_readings_is_not_followed() {
-        // Each pair of segments may or may not cancel, depending on what was decoded and merged before.
-        let absurd: Vec<u8> = (0..40).flat_map(|_| *b"/a;%252f%5c//x/..%2f%2e.;y/.%252e//").collect();
-        assert!(readings(&absurd).is_none_or(|all| all.len() <= super::MAX_READINGS));
-        let long = [b"//a".repeat(1000), b"/admin".to_vec()].concat();
-        assert!(readings(&long).is_none() && readings(long.get(2979..).unwrap()).is_some());
     }
 }
