@@ -7,7 +7,7 @@ import { Log, LogLevel, Miniflare } from "miniflare";
 
 import { until } from "./support/gateway.mjs";
 import { SCRIPT, TOKEN, startHost } from "./support/hosts.mjs";
-import { stopper } from "./support/stop.mjs";
+import { listen } from "./support/servers.mjs";
 import { secret, transcript } from "./support/transcripts.mjs";
 
 const OTHER = "test-other-0123456789-ijklmnop";
@@ -158,11 +158,9 @@ async function withFakeKv(options, body) {
     if (kv.value === undefined) return response.writeHead(404).end();
     response.end(kv.value);
   });
-  server.listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const stop = stopper(server);
+  const { url: origin, stop } = await listen(server);
   try {
-    await withIsolates({ ...options, origin: `http://127.0.0.1:${server.address().port}` }, (isolates) => body({ ...isolates, kv }));
+    await withIsolates({ ...options, origin }, (isolates) => body({ ...isolates, kv }));
   } finally {
     await stop();
   }

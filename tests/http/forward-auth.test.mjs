@@ -9,7 +9,7 @@ import { INVALID, NO_ADMIN_TOKEN, NO_CREDENTIAL, UNAVAILABLE, checkRefusal } fro
 import { AUTHORIZATION, HOSTS, STATIC, startHost, startNative } from "./support/hosts.mjs";
 import { PROXIES, startProxy, whyNoProxy } from "./support/proxies.mjs";
 import { ask, exchange, request } from "./support/raw.mjs";
-import { stopper } from "./support/stop.mjs";
+import { listen } from "./support/servers.mjs";
 import { blocks, deadPort, digestOf, startUpstream } from "./support/upstream.mjs";
 import { secret } from "./support/transcripts.mjs";
 
@@ -257,24 +257,22 @@ function judged(name, gateway) {
 /** A gateway that says yes to all, or whatever it is told to say, and remembers what it was asked. */
 function asked(name) {
   const questions = [];
-  let upstream, server, stop, proxy, say;
+  let upstream, gateway, proxy, say;
   before(async () => {
     upstream = await startUpstream();
-    server = http.createServer((question, response) => {
+    const server = http.createServer((question, response) => {
       questions.push({ method: question.method, url: question.url, headers: question.headers, raw: question.rawHeaders });
       question.resume();
       // The gateway refuses what is no path.
       const isPath = (question.headers["x-original-uri"] ?? question.headers["x-forwarded-uri"])?.startsWith("/");
       say ? say(response) : !isPath ? response.writeHead(403).end() : response.writeHead(200, { "x-user-id": "1" }).end();
     });
-    stop = stopper(server);
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
-    proxy = await startProxy(name, { gateway: server.address().port, api: upstream.port });
+    gateway = await listen(server);
+    proxy = await startProxy(name, { gateway: gateway.port, api: upstream.port });
   });
   after(async () => {
     await proxy?.stop();
-    await stop?.();
+    await gateway?.stop();
     await upstream?.stop();
   });
 
@@ -358,7 +356,7 @@ function asked(name) {
 
   if (name === "haproxy") {
     test("a fault in Lua opens nothing", async () => {
-      const other = await startProxy(name, { gateway: server.address().port, api: upstream.port }, (text) => text.replace("core.httpclient()", "nothing()"));
+      const other = await startProxy(name, { gateway: gateway.port, api: upstream.port }, (text) => text.replace("core.httpclient()", "nothing()"));
       try {
         upstream.take();
         assert.equal((await ask(other.port, request({ target: "/health", headers: [HOST, AUTHORIZATION] }))).status, 503);

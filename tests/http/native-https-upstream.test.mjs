@@ -13,7 +13,7 @@ import { makeCertificate } from "./support/certificates.mjs";
 import { until } from "./support/gateway.mjs";
 import { AUTHORIZATION, NATIVE_BINARY, STATIC, spawnNative, startNative, temporaryFolder, writeFile } from "./support/hosts.mjs";
 import { ask, request } from "./support/raw.mjs";
-import { stopper } from "./support/stop.mjs";
+import { listen } from "./support/servers.mjs";
 
 const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
 
@@ -38,9 +38,8 @@ describe("an upstream by https", () => {
       });
     });
     new WebSocketServer({ server }).on("connection", (socket) => socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary })));
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
-    const started = { received, port: server.address().port, stop: stopper(server) };
+    const { port, stop } = await listen(server);
+    const started = { received, port, stop };
     open.push(started);
     return started;
   }
@@ -131,11 +130,8 @@ describe("an upstream by https", () => {
     const plain = net.createServer((socket) => socket.on("error", () => {}).end("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
     const silent = net.createServer((socket) => socket.on("error", () => {}).resume());
     for (const [server, reason] of [[plain, /cannot be reached/], [silent, /timed out/]]) {
-      server.listen(0, "127.0.0.1");
-      await once(server, "listening");
-      const stop = stopper(server);
-      const url = `https://localhost:${server.address().port}`;
-      await through(url, { UPSTREAM_CONNECT_TIMEOUT: "1" }, async (host) => {
+      const { port, stop } = await listen(server);
+      await through(`https://localhost:${port}`, { UPSTREAM_CONNECT_TIMEOUT: "1" }, async (host) => {
         assert.equal((await get(host)).status, 502);
         await until(`the log says ${reason}`, 10_000, () => reason.test(host.log()));
       });

@@ -1,7 +1,6 @@
 // Chance looks for requests and responses on whose ends the gateway and somebody else would not agree. Whatever comes in,
 // what goes out must be such that no reader can take it for anything else: `support/strict.mjs` reads both sides.
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import net from "node:net";
 import { after, before, describe, test as nodeTest } from "node:test";
 
@@ -9,6 +8,7 @@ import { inParallel, until } from "./support/gateway.mjs";
 import { AUTHORIZATION, STATIC, startNative } from "./support/hosts.mjs";
 import { chance, mutated, seed } from "./support/random.mjs";
 import { exchange } from "./support/raw.mjs";
+import { listen } from "./support/servers.mjs";
 import { messages } from "./support/strict.mjs";
 
 const SEED = seed();
@@ -21,13 +21,10 @@ const IDENTITY = ["x-user-id", "x-auth-token-type", "x-auth-role"];
 /** A server that writes down every byte of each connection, and answers by `answer(target, index)`. */
 async function startRecorder(answer) {
   const connections = [];
-  const sockets = new Set();
   const server = net.createServer({ noDelay: true }, (socket) => {
     const connection = { bytes: Buffer.alloc(0), answered: 0 };
     connections.push(connection);
-    sockets.add(socket);
-    socket.on("error", () => {}).on("close", () => sockets.delete(socket));
-    socket.on("data", (chunk) => {
+    socket.on("error", () => {}).on("data", (chunk) => {
       connection.bytes = Buffer.concat([connection.bytes, chunk]);
       let complete;
       try {
@@ -44,17 +41,7 @@ async function startRecorder(answer) {
       }
     });
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return {
-    url: `http://127.0.0.1:${server.address().port}`,
-    connections,
-    async stop() {
-      server.close();
-      for (const socket of sockets) socket.destroy();
-      await once(server, "close");
-    },
-  };
+  return { ...(await listen(server)), connections };
 }
 
 const plain = ({ method, target }) => ({ bytes: `HTTP/1.1 200 OK\r\nContent-Length: ${target.length}\r\n\r\n${method === "HEAD" ? "" : target}` });
