@@ -3,12 +3,11 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import http from "node:http";
 import { describe, test as nodeTest } from "node:test";
-import { Log, LogLevel, Miniflare } from "miniflare";
 
 import { until } from "./support/gateway.mjs";
-import { SCRIPT, TOKEN, startHost } from "./support/hosts.mjs";
+import { SCRIPT, TOKEN, startHost, startWorkers } from "./support/hosts.mjs";
 import { listen } from "./support/servers.mjs";
-import { secret, transcript } from "./support/transcripts.mjs";
+import { secret } from "./support/transcripts.mjs";
 
 const OTHER = "test-other-0123456789-ijklmnop";
 secret("another token of the tests", OTHER);
@@ -89,24 +88,8 @@ test("edge: a namespace of KV in the place of a secret is a wrong setting", () =
  */
 async function withIsolates({ count = 1, settings = STATIC, hasArbiter = false, origin }, body) {
   const names = Array.from({ length: count }, (_, index) => `isolate-${index}`);
-  let log = "";
-  const write = transcript("edge", "console");
-  const gather = (stream) => {
-    stream.setEncoding("utf8").on("data", (text) => {
-      log += text;
-      write(text);
-    });
-  };
   const arbiter = (name) => ({ className: "TokenArbiter", useSQLite: true, ...(name === names[0] ? {} : { scriptName: names[0] }) });
-  const miniflare = new Miniflare({
-    host: "127.0.0.1",
-    port: 0,
-    cf: false,
-    log: new Log(LogLevel.NONE),
-    handleRuntimeStdio(stdout, stderr) {
-      gather(stdout);
-      gather(stderr);
-    },
+  const { miniflare, log } = startWorkers({
     workers: [
       ...names.map((name) => ({
         name,
@@ -122,8 +105,8 @@ async function withIsolates({ count = 1, settings = STATIC, hasArbiter = false, 
   try {
     const urls = await Promise.all(names.map(async (name) => (await miniflare.unsafeGetDirectURL(name)).origin));
     const kv = () => miniflare.getKVNamespace("AUTH_KV", names[0]);
-    const shown = () => [...log.matchAll(/Authorization: Bearer (\S+)/g)].map(([, token]) => token);
-    await body({ urls, url: urls[0], kv, log: () => log, shown });
+    const shown = () => [...log().matchAll(/Authorization: Bearer (\S+)/g)].map(([, token]) => token);
+    await body({ urls, url: urls[0], kv, log, shown });
     for (const token of shown()) secret("a generated token", token);
   } finally {
     await miniflare.dispose();

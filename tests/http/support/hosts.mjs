@@ -112,13 +112,8 @@ export const SCRIPT = {
   ...COMPATIBILITY,
 };
 
-/**
- * `bindings`: further ones than texts, as Miniflare takes them; `others`: further Workers, for them to name; `script`: another Worker
- * than this project's own, as Miniflare takes it.
- */
-export async function startEdge({ settings = {}, bindings = {}, others = [], script = SCRIPT, store } = {}) {
-  secretsOfSettings(settings);
-  if (store != null && !store.trim().startsWith("{")) secret("the token in KV", store);
+/** Runs Workers in workerd, as Miniflare takes them, without a word of Miniflare's own. What they print is here and in the transcripts. */
+export function startWorkers(options) {
   let log = "";
   const write = transcript("edge", "console");
   const gather = (stream) => {
@@ -127,16 +122,8 @@ export async function startEdge({ settings = {}, bindings = {}, others = [], scr
       write(text);
     });
   };
-  const gateway = {
-    ...script,
-    bindings: settings,
-    kvNamespaces: { AUTH_KV: "auth" },
-    ...bindings,
-    // Straight to the Worker: in front of it Miniflare would put one of its own, which rewrites URLs.
-    unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }],
-  };
   const miniflare = new Miniflare({
-    ...(others.length === 0 ? gateway : { workers: [{ name: "gateway", ...gateway }, ...others] }),
+    ...options,
     host: "127.0.0.1",
     port: 0,
     cf: false,
@@ -146,13 +133,32 @@ export async function startEdge({ settings = {}, bindings = {}, others = [], scr
       gather(stderr);
     },
   });
+  return { miniflare, log: () => log };
+}
+
+/**
+ * `bindings`: further ones than texts, as Miniflare takes them; `others`: further Workers, for them to name; `script`: another Worker
+ * than this project's own, as Miniflare takes it.
+ */
+export async function startEdge({ settings = {}, bindings = {}, others = [], script = SCRIPT, store } = {}) {
+  secretsOfSettings(settings);
+  if (store != null && !store.trim().startsWith("{")) secret("the token in KV", store);
+  const gateway = {
+    ...script,
+    bindings: settings,
+    kvNamespaces: { AUTH_KV: "auth" },
+    ...bindings,
+    // Straight to the Worker: in front of it Miniflare would put one of its own, which rewrites URLs.
+    unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }],
+  };
+  const { miniflare, log } = startWorkers(others.length === 0 ? gateway : { workers: [{ name: "gateway", ...gateway }, ...others] });
   const url = await miniflare.unsafeGetDirectURL();
   if (store != null) await (await miniflare.getKVNamespace("AUTH_KV")).put("worker_auth_token", store);
   return {
     name: "edge",
     port: Number(url.port),
     url: url.origin,
-    log: () => log,
+    log,
     kv: () => miniflare.getKVNamespace("AUTH_KV"),
     caches: () => miniflare.getCaches(),
     secrets: async () => (await miniflare.getSecretsStoreSecretAPI("WORKER_AUTH_TOKEN"))(),
