@@ -1,10 +1,10 @@
 // Forward-auth: real proxies, with the files of `examples`, serve an API and ask the gateway who may use it.
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import http from "node:http";
 import { after, before, describe, test as nodeTest } from "node:test";
 import { WebSocket } from "ws";
 
+import { carriesMessages, hearsEachEvent } from "./support/clients.mjs";
 import { INVALID, NO_ADMIN_TOKEN, NO_CREDENTIAL, UNAVAILABLE, checkRefusal } from "./support/gateway.mjs";
 import { AUTHORIZATION, HOSTS, STATIC, startHost, startNative } from "./support/hosts.mjs";
 import { PROXIES, startProxy, whyNoProxy } from "./support/proxies.mjs";
@@ -198,28 +198,12 @@ function judged(name, gateway) {
 
   test("an event is with the client before the next one exists", async () => {
     const asking = http.get({ port: proxy.port, host: "127.0.0.1", path: "/events", headers: Object.fromEntries([HOST, AUTHORIZATION]), agent: false });
-    const [response] = await once(asking, "response");
-    response.setEncoding("utf8");
-    for (const event of ["one", "two", "three"]) {
-      upstream.push(event);
-      assert.deepEqual(await once(response, "data"), [`data: ${event}\n\n`]);
-    }
-    upstream.push(null);
-    await once(response, "end");
+    await hearsEachEvent(asking, upstream);
   });
 
   test("a WebSocket goes through with the token, and not without", async () => {
     upstream.take();
-    const socket = new WebSocket(`ws://127.0.0.1:${proxy.port}/ws`, { headers: Object.fromEntries([AUTHORIZATION]) });
-    await once(socket, "open");
-    for (const [sent, binary] of [["héllo", false], [Buffer.alloc(200_000, 7), true]]) {
-      const message = once(socket, "message");
-      socket.send(sent, { binary });
-      const [data, isBinary] = await message;
-      assert.ok(isBinary === binary && Buffer.from(sent).equals(data));
-    }
-    socket.close();
-    await once(socket, "close");
+    await carriesMessages(new WebSocket(`ws://127.0.0.1:${proxy.port}/ws`, { headers: Object.fromEntries([AUTHORIZATION]) }));
     assert.deepEqual(identityOf(upstream.take()[0]), OURS);
     for (const target of ["/ws", "/health"]) await refused({ target, headers: WEBSOCKET }, NO_CREDENTIAL);
     await refused({ target: "/admin", headers: [AUTHORIZATION, ...WEBSOCKET] }, NO_ADMIN_TOKEN);

@@ -11,6 +11,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
 import { WebSocket } from "ws";
 
+import { answerTo, echoes } from "./support/clients.mjs";
 import { AUTHORIZATION, HOSTS, STATIC, TOKEN, startHost } from "./support/hosts.mjs";
 import { ask, request } from "./support/raw.mjs";
 import { blocks, deadPort, digestOf, startUpstream } from "./support/upstream.mjs";
@@ -108,13 +109,7 @@ for (const name of HOSTS) {
         const [theirs] = await accepted;
         await once(socket, "open");
         assert.equal(socket.protocol, "chat.v1");
-        for (const [sent, binary] of [["héllo", false], [Buffer.alloc(200_000, 7), true], ["", false], [Buffer.from([0, 255]), true]]) {
-          const message = once(socket, "message");
-          socket.send(sent, { binary });
-          const [data, isBinary] = await message;
-          assert.equal(isBinary, binary);
-          assert.ok(Buffer.from(sent).equals(data));
-        }
+        await echoes(socket, [["héllo", false], [Buffer.alloc(200_000, 7), true], ["", false], [Buffer.from([0, 255]), true]]);
         if (closer === "upstream") {
           const closed = once(socket, "close");
           socket.send("close me");
@@ -265,10 +260,7 @@ async function upload(port, framing) {
   const all = framing === "chunked" ? { "Transfer-Encoding": "chunked" } : { "Content-Length": String(BIG) };
   const outgoing = http.request({ port, host: "127.0.0.1", path: "/sink", method: "PUT", headers: { ...headers, ...all } });
   Readable.from(blocks(BIG)).pipe(outgoing);
-  const [response] = await once(outgoing, "response");
-  const chunks = [];
-  for await (const chunk of response) chunks.push(chunk);
-  return JSON.parse(Buffer.concat(chunks));
+  return JSON.parse((await answerTo(outgoing)).body);
 }
 
 /** All that is answered to a client that reads nothing before it has sent everything. */
