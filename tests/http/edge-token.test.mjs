@@ -5,7 +5,7 @@ import http from "node:http";
 import { describe, test as nodeTest } from "node:test";
 
 import { until } from "./support/gateway.mjs";
-import { SCRIPT, TOKEN, startHost, startWorkers } from "./support/hosts.mjs";
+import { SCRIPT, TOKEN, startWorkers, withHost } from "./support/hosts.mjs";
 import { listen } from "./support/servers.mjs";
 import { secret } from "./support/transcripts.mjs";
 
@@ -26,14 +26,7 @@ const SERVED = [200, undefined];
 const UNAVAILABLE = [503, "Authentication service unavailable"];
 const NOT_CONFIGURED = [503, "No authentication token is configured"];
 
-async function withEdge(options, body) {
-  const host = await startHost("edge", { settings: STATIC, ...options });
-  try {
-    await body(host);
-  } finally {
-    await host.stop();
-  }
-}
+const withEdge = (options, body) => withHost("edge", { settings: STATIC, ...options }, body);
 
 describe("edge: a secret of the Secrets Store", () => {
   /** A store with these secrets, of which the binding is for one named `token`. */

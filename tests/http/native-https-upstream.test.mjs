@@ -11,7 +11,7 @@ import { WebSocket, WebSocketServer } from "ws";
 import { makeCertificate } from "./support/certificates.mjs";
 import { carriesMessages } from "./support/clients.mjs";
 import { until } from "./support/gateway.mjs";
-import { AUTHORIZATION, NATIVE_BINARY, STATIC, spawnNative, startNative, temporaryFolder, writeFile } from "./support/hosts.mjs";
+import { AUTHORIZATION, NATIVE_BINARY, STATIC, spawnNative, temporaryFolder, withHost, writeFile } from "./support/hosts.mjs";
 import { ask, request } from "./support/raw.mjs";
 import { listen } from "./support/servers.mjs";
 
@@ -44,14 +44,7 @@ describe("an upstream by https", () => {
     return started;
   }
   /** Runs `body` with a gateway in front of it. */
-  async function through(url, settings, body) {
-    const host = await startNative({ settings: { ...STATIC, UPSTREAM_URL: url, ...settings } });
-    try {
-      return await body(host);
-    } finally {
-      await host.stop();
-    }
-  }
+  const through = (url, settings, body) => withHost("native", { settings: { ...STATIC, UPSTREAM_URL: url, ...settings } }, body);
   const get = (host, options = {}) => ask(host.port, request({ target: "/v1/x%2Fy?z=1", headers: [["Host", "api.example.com"], AUTHORIZATION], ...options }));
 
   before(async () => {

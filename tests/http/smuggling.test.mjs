@@ -5,10 +5,11 @@ import net from "node:net";
 import { after, before, describe, test as nodeTest } from "node:test";
 
 import { inParallel, until } from "./support/gateway.mjs";
-import { AUTHORIZATION, STATIC, startNative } from "./support/hosts.mjs";
+import { AUTHORIZATION } from "./support/hosts.mjs";
 import { chance, mutated, seed } from "./support/random.mjs";
 import { exchange } from "./support/raw.mjs";
 import { listen } from "./support/servers.mjs";
+import { startServing } from "./support/serving.mjs";
 import { messages } from "./support/strict.mjs";
 
 const SEED = seed();
@@ -47,15 +48,9 @@ async function startRecorder(answer) {
 const plain = ({ method, target }) => ({ bytes: `HTTP/1.1 200 OK\r\nContent-Length: ${target.length}\r\n\r\n${method === "HEAD" ? "" : target}` });
 
 describe("native: requests", () => {
-  let host, upstream;
-  before(async () => {
-    upstream = await startRecorder(plain);
-    host = await startNative({ settings: { ...STATIC, UPSTREAM_URL: upstream.url } });
-  });
-  after(async () => {
-    await host?.stop();
-    await upstream?.stop();
-  });
+  let host, upstream, stop;
+  before(async () => ({ host, upstream, stop } = await startServing("native", { start: () => startRecorder(plain) })));
+  after(() => stop?.());
 
   const size = (bytes) => bytes.length.toString(16);
 
@@ -148,15 +143,12 @@ describe("native: responses", () => {
   const dice = chance(SEED + 1);
   /** Whose answers are as they were written: only of those it is known what they name. */
   const unspoiled = new Set();
-  let host, upstream;
+  let host, upstream, stop;
   before(async () => {
-    upstream = await startRecorder((message) => (message.target.startsWith("/odd") ? odd(message) : plain(message)));
-    host = await startNative({ settings: { ...STATIC, UPSTREAM_URL: upstream.url } });
+    const start = () => startRecorder((message) => (message.target.startsWith("/odd") ? odd(message) : plain(message)));
+    ({ host, upstream, stop } = await startServing("native", { start }));
   });
-  after(async () => {
-    await host?.stop();
-    await upstream?.stop();
-  });
+  after(() => stop?.());
 
   /** One way or another to answer, right or wrong. */
   function odd({ method, target }) {

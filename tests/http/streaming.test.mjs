@@ -14,7 +14,8 @@ import { WebSocket } from "ws";
 import { answerTo, echoes } from "./support/clients.mjs";
 import { AUTHORIZATION, HOSTS, STATIC, TOKEN, startHost } from "./support/hosts.mjs";
 import { ask, request } from "./support/raw.mjs";
-import { blocks, deadPort, digestOf, startUpstream } from "./support/upstream.mjs";
+import { startServing } from "./support/serving.mjs";
+import { blocks, deadPort, digestOf } from "./support/upstream.mjs";
 
 /** What waits for ever has failed. */
 const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
@@ -26,16 +27,10 @@ const get = (target) => request({ target, headers: [["Host", "x"], AUTHORIZATION
 
 for (const name of HOSTS) {
   describe(name, () => {
-    let host, upstream;
+    let host, upstream, stop;
     const onlyNative = (title, run) => name === "native" && test(title, run);
-    before(async () => {
-      upstream = await startUpstream();
-      host = await startHost(name, { settings: { ...STATIC, UPSTREAM_URL: upstream.url } });
-    });
-    after(async () => {
-      await host?.stop();
-      await upstream?.stop();
-    });
+    before(async () => ({ host, upstream, stop } = await startServing(name)));
+    after(() => stop?.());
 
     test("an event is with the client before the next one exists", async () => {
       const response = await fetch(`${host.url}/events`, { headers, signal: patience() });

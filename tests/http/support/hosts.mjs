@@ -1,7 +1,7 @@
 // Starts and stops the two hosts of the gateway, with one interface for both.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -31,6 +31,16 @@ for (const [what, where] of [["the native host", NATIVE_BINARY], ["the Worker", 
  */
 export function startHost(name, options = {}) {
   return name === "native" ? startNative(options) : startEdge(options);
+}
+
+/** Runs a host for as long as `body` takes. */
+export async function withHost(name, options, body) {
+  const host = await startHost(name, options);
+  try {
+    return await body(host);
+  } finally {
+    await host.stop();
+  }
 }
 
 /** All that a process prints, here and in the transcripts. */
@@ -168,6 +178,22 @@ export async function startEdge({ settings = {}, bindings = {}, others = [], scr
 
 export function temporaryFolder() {
   return mkdtempSync(path.join(os.tmpdir(), "nodetool-auth-test-"));
+}
+
+/**
+ * A home folder for as long as `body` takes, which is told it and the deployment file in it.
+ * @param {string | null | undefined} text what the file says; `null`: only its folder is there; `undefined`: nothing is
+ */
+export async function withHome(text, body, mode = 0o600) {
+  const home = temporaryFolder();
+  const file = path.join(home, "nodetool", "deployment.yaml");
+  if (text !== undefined) mkdirSync(path.dirname(file), { mode: 0o700 });
+  if (text != null) chmodSync(writeFile(file, text), mode);
+  try {
+    return await body(home, file);
+  } finally {
+    rmSync(home, { recursive: true, force: true });
+  }
 }
 
 export function writeFile(file, text, mode = 0o600) {
