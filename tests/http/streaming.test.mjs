@@ -12,6 +12,7 @@ import { gunzipSync } from "node:zlib";
 import { WebSocket } from "ws";
 
 import { answerTo, echoes } from "./support/clients.mjs";
+import { until } from "./support/gateway.mjs";
 import { AUTHORIZATION, HOSTS, STATIC, TOKEN, startHost } from "./support/hosts.mjs";
 import { ask, request } from "./support/raw.mjs";
 import { startServing } from "./support/serving.mjs";
@@ -149,7 +150,7 @@ for (const name of HOSTS) {
           response.socket.destroy();
         }
         assert.deepEqual(upstream.take(), []);
-        await eventually(() => descriptors() <= before, "descriptors of refused upgrades are closed");
+        await until("descriptors of refused upgrades are closed", 10_000, () => descriptors() <= before);
       });
     }
 
@@ -278,9 +279,4 @@ async function growth(host, run) {
   const before = peak();
   await run();
   return peak() - before;
-}
-
-/** Asks until it is so; fails when it does not become so. */
-async function eventually(holds, what) {
-  for (const deadline = Date.now() + 10_000; !holds(); await sleep(20)) assert.ok(Date.now() < deadline, what);
 }
