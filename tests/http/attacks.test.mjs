@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import test, { after, before, describe } from "node:test";
 
-import { AUTHORIZATION, HOSTS, STATIC, TOKEN, startHost } from "./support/hosts.mjs";
+import { AUTHORIZATION, HOSTS, TOKEN } from "./support/hosts.mjs";
 import { ask, exchange, request } from "./support/raw.mjs";
-import { startUpstream } from "./support/upstream.mjs";
+import { startServing } from "./support/serving.mjs";
 
 const AUTH = `Authorization: Bearer ${TOKEN}\r\n`;
 const HOST = "Host: 127.0.0.1\r\n";
@@ -131,15 +131,9 @@ const spoofing = [
 
 for (const name of HOSTS) {
   describe(name, () => {
-    let host, upstream;
-    before(async () => {
-      upstream = await startUpstream();
-      host = await startHost(name, { settings: { ...STATIC, UPSTREAM_URL: upstream.url } });
-    });
-    after(async () => {
-      await host?.stop();
-      await upstream?.stop();
-    });
+    let host, upstream, stop;
+    before(async () => ({ host, upstream, stop } = await startServing(name)));
+    after(() => stop?.());
 
     /** The host is as it was: the next request gets its own answer. */
     async function stillServes() {
@@ -234,15 +228,9 @@ for (const name of HOSTS) {
 }
 
 describe("native, local by default", () => {
-  let host, upstream;
-  before(async () => {
-    upstream = await startUpstream();
-    host = await startHost("native", { settings: { ENV: "development", WORKER_AUTH_TOKEN: TOKEN, UPSTREAM_URL: upstream.url } });
-  });
-  after(async () => {
-    await host?.stop();
-    await upstream?.stop();
-  });
+  let host, upstream, stop;
+  before(async () => ({ host, upstream, stop } = await startServing("native", { settings: { ENV: "development", WORKER_AUTH_TOKEN: TOKEN } })));
+  after(() => stop?.());
 
   const foreign = [
     ["two Hosts, the first local", "GET /v1/x HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"],

@@ -1,12 +1,11 @@
 // CORS where the gateway answers for it: what it says of the upstream's answers, and of its own in the upstream's place.
 import assert from "node:assert/strict";
 import http from "node:http";
-import { once } from "node:events";
 import { after, before, describe, test as nodeTest } from "node:test";
 
 import { AUTHORIZATION, HOSTS, STATIC, startHost } from "./support/hosts.mjs";
 import { ask, request } from "./support/raw.mjs";
-import { stopper } from "./support/stop.mjs";
+import { listen } from "./support/servers.mjs";
 import { deadPort } from "./support/upstream.mjs";
 
 const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
@@ -26,9 +25,7 @@ async function startOpinionated() {
     });
     response.end(status === 204 || status === 304 ? undefined : "body");
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return { url: `http://127.0.0.1:${server.address().port}`, stop: stopper(server) };
+  return listen(server);
 }
 
 for (const name of HOSTS) {

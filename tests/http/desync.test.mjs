@@ -10,12 +10,12 @@ import net from "node:net";
 import { after, before, describe, test as nodeTest } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { AUTHORIZATION, HOSTS, STATIC, TOKEN, startHost, startNative } from "./support/hosts.mjs";
+import { AUTHORIZATION, HOSTS, TOKEN, withHost } from "./support/hosts.mjs";
 import { whyNotNginx, withNginx } from "./support/nginx.mjs";
 import { ask, exchange, request } from "./support/raw.mjs";
 import { ONLY_OF_POST, echo, startRawUpstream } from "./support/raw-upstream.mjs";
+import { serving, startServing } from "./support/serving.mjs";
 import { startEcho, stress } from "./support/stress.mjs";
-import { startUpstream } from "./support/upstream.mjs";
 
 /** What waits for ever has failed. */
 const test = (title, options, run) =>
@@ -34,19 +34,8 @@ const framings = ({ method, target, headers, body }) => {
   };
 };
 
-/** Runs both for as long as `body` takes. */
-async function between(name, upstream, body) {
-  try {
-    const host = await startHost(name, { settings: { ...STATIC, UPSTREAM_URL: upstream.url } });
-    try {
-      return await body(host);
-    } finally {
-      await host.stop();
-    }
-  } finally {
-    await upstream.stop();
-  }
-}
+/** Runs a host in front of this upstream for as long as `body` takes, and then stops both. */
+const between = (name, upstream, body) => serving(name, { start: () => upstream }, body);
 
 /** One request over HTTP/2, with the body in DATA frames and no other word about it. */
 async function askHttp2(host, fields, body) {
@@ -67,20 +56,17 @@ const only = (name, entries) => entries.filter(([header]) => header === name);
 
 for (const name of HOSTS) {
   describe(`${name}: an upstream that takes the body of a GET for the next request`, () => {
-    let host, upstream;
+    let host, upstream, stop;
     before(async () => {
       // It works on a stolen request for as long as it takes somebody else to come along on the same connection.
       const answer = async (request) => {
         if (request.target === "/admin/secret") await request.input.more();
         request.socket.write(echo(request));
       };
-      upstream = await startRawUpstream(answer, { readsBody: ONLY_OF_POST });
-      host = await startHost(name, { settings: { ...STATIC, UPSTREAM_URL: upstream.url } });
+      const start = () => startRawUpstream(answer, { readsBody: ONLY_OF_POST });
+      ({ host, upstream, stop } = await startServing(name, { start }));
     });
-    after(async () => {
-      await host?.stop();
-      await upstream?.stop();
-    });
+    after(() => stop?.());
     const targets = () => upstream.requests.splice(0).map(({ target }) => target);
 
     for (const [title, stranger] of [
@@ -165,15 +151,9 @@ for (const name of HOSTS) {
   });
 
   describe(`${name}: what is no upgrade`, () => {
-    let host, upstream;
-    before(async () => {
-      upstream = await startUpstream();
-      host = await startHost(name, { settings: { ...STATIC, UPSTREAM_URL: upstream.url } });
-    });
-    after(async () => {
-      await host?.stop();
-      await upstream?.stop();
-    });
+    let host, upstream, stop;
+    before(async () => ({ host, upstream, stop } = await startServing(name)));
+    after(() => stop?.());
 
     const KEY = [["Sec-WebSocket-Version", "13"], ["Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="]];
     for (const [title, method, fields] of [
@@ -232,15 +212,9 @@ for (const name of HOSTS) {
 }
 
 describe("native: bodies where few expect them", () => {
-  let host, upstream;
-  before(async () => {
-    upstream = await startUpstream();
-    host = await startHost("native", { settings: { ...STATIC, UPSTREAM_URL: upstream.url } });
-  });
-  after(async () => {
-    await host?.stop();
-    await upstream?.stop();
-  });
+  let host, upstream, stop;
+  before(async () => ({ host, upstream, stop } = await startServing("native")));
+  after(() => stop?.());
   const received = async () => {
     const [entry, ...others] = upstream.take();
     assert.deepEqual(others, []);
@@ -382,20 +356,15 @@ describe("native: connections to the upstream", () => {
 });
 
 describe("settings", () => {
-  test("native: a blank flag does not undo a variable", async () => {
-    const upstream = await startUpstream();
-    const host = await startNative({ settings: { ...STATIC, UPSTREAM_URL: upstream.url }, args: ["serve", "--auth-provider", "", "--upstream-url", " "] });
-    try {
+  test("native: a blank flag does not undo a variable", () =>
+    serving("native", { args: ["serve", "--auth-provider", "", "--upstream-url", " "] }, async (host, upstream) => {
       const stranger = request({ target: "/v1/models", headers: [["Host", "127.0.0.1"]] });
       assert.equal((await ask(host.port, stranger)).status, 401);
       assert.deepEqual(upstream.take(), []);
       assert.equal((await ask(host.port, request({ target: "/v1/models", headers: [HOST, AUTHORIZATION] }))).status, 200);
       assert.equal(upstream.take().length, 1);
-    } finally {
-      await host.stop();
-      await upstream.stop();
-    }
-  });
+    }),
+  );
 
   // A binding of the wrong kind under the name of a secret: what text it might be turned into must open nothing.
   const wrong = {
@@ -409,8 +378,7 @@ describe("settings", () => {
       test(`edge: ${name} is ${kind}`, async () => {
         const { settings, bindings } = binding(name);
         const token = name === "ADMIN_TOKEN" ? { WORKER_AUTH_TOKEN: TOKEN } : {};
-        const host = await startHost("edge", { settings: { AUTH_PROVIDER: "static", ...token, ...settings }, bindings });
-        try {
+        await withHost("edge", { settings: { AUTH_PROVIDER: "static", ...token, ...settings }, bindings }, async (host) => {
           for (const guess of ["[object]", "[object Object]", "[object Fetcher]", "[object KvNamespace]", "undefined", "null", TOKEN]) {
             const guessed = [HOST, ["Authorization", `Bearer ${name === "ADMIN_TOKEN" ? TOKEN : guess}`], ["X-Admin-Token", guess]];
             for (const [target, headers] of [["/v1/models", guessed], ["/admin", guessed], ["/health", [HOST]]]) {
@@ -418,24 +386,16 @@ describe("settings", () => {
               assert.deepEqual([answer.status, JSON.parse(answer.body)], [500, { detail: "Authentication is misconfigured" }], `${guess} ${target}`);
             }
           }
-        } finally {
-          await host.stop();
-        }
+        });
       });
     }
   }
 });
 
 describe("native: local by default, with a proxy on the same machine", () => {
-  let host, upstream;
-  before(async () => {
-    upstream = await startUpstream();
-    host = await startHost("native", { settings: { WORKER_AUTH_TOKEN: TOKEN, UPSTREAM_URL: upstream.url } });
-  });
-  after(async () => {
-    await host?.stop();
-    await upstream?.stop();
-  });
+  let host, upstream, stop;
+  before(async () => ({ host, upstream, stop } = await startServing("native", { settings: { WORKER_AUTH_TOKEN: TOKEN } })));
+  after(() => stop?.());
 
   test("a program on this machine needs no token", async () => {
     assert.equal((await ask(host.port, request({ target: "/v1/models", headers: [["Host", `127.0.0.1:${host.port}`]] }))).status, 200);

@@ -5,25 +5,17 @@ import path from "node:path";
 import { describe, test as nodeTest } from "node:test";
 
 import { until, withGateway } from "./support/gateway.mjs";
-import { AUTHORIZATION, ROOT, STATIC, startEdge } from "./support/hosts.mjs";
+import { AUTHORIZATION, ROOT, STATIC } from "./support/hosts.mjs";
 import { KEYS, userToken } from "./support/jwt.mjs";
 import { ask, exchange, request } from "./support/raw.mjs";
-import { deadPort, startUpstream } from "./support/upstream.mjs";
+import { serving } from "./support/serving.mjs";
+import { deadPort } from "./support/upstream.mjs";
 
 const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
 const HOST = ["Host", "127.0.0.1"];
 const RAY = ["CF-Ray", "8f1c2d3e4f5a6b7c-AMS"];
 
-async function withEdge({ settings = {}, ...options }, body) {
-  const upstream = await startUpstream();
-  const host = await startEdge({ settings: { ...STATIC, UPSTREAM_URL: upstream.url, ...settings }, ...options });
-  try {
-    await body(host, upstream);
-  } finally {
-    await host.stop();
-    await upstream.stop();
-  }
-}
+const withEdge = ({ settings, ...options }, body) => serving("edge", { settings: { ...STATIC, ...settings }, ...options }, body);
 
 const send = (host, target, { headers = [AUTHORIZATION], ...rest } = {}) => ask(host.port, request({ target, headers: [HOST, ...headers], ...rest }));
 const lines = (host) => host.log().split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));

@@ -3,12 +3,11 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import http from "node:http";
 import { describe, test as nodeTest } from "node:test";
-import { Log, LogLevel, Miniflare } from "miniflare";
 
 import { until } from "./support/gateway.mjs";
-import { SCRIPT, TOKEN, startHost } from "./support/hosts.mjs";
-import { stopper } from "./support/stop.mjs";
-import { secret, transcript } from "./support/transcripts.mjs";
+import { SCRIPT, TOKEN, startWorkers, withHost } from "./support/hosts.mjs";
+import { listen } from "./support/servers.mjs";
+import { secret } from "./support/transcripts.mjs";
 
 const OTHER = "test-other-0123456789-ijklmnop";
 secret("another token of the tests", OTHER);
@@ -27,14 +26,7 @@ const SERVED = [200, undefined];
 const UNAVAILABLE = [503, "Authentication service unavailable"];
 const NOT_CONFIGURED = [503, "No authentication token is configured"];
 
-async function withEdge(options, body) {
-  const host = await startHost("edge", { settings: STATIC, ...options });
-  try {
-    await body(host);
-  } finally {
-    await host.stop();
-  }
-}
+const withEdge = (options, body) => withHost("edge", { settings: STATIC, ...options }, body);
 
 describe("edge: a secret of the Secrets Store", () => {
   /** A store with these secrets, of which the binding is for one named `token`. */
@@ -89,24 +81,8 @@ test("edge: a namespace of KV in the place of a secret is a wrong setting", () =
  */
 async function withIsolates({ count = 1, settings = STATIC, hasArbiter = false, origin }, body) {
   const names = Array.from({ length: count }, (_, index) => `isolate-${index}`);
-  let log = "";
-  const write = transcript("edge", "console");
-  const gather = (stream) => {
-    stream.setEncoding("utf8").on("data", (text) => {
-      log += text;
-      write(text);
-    });
-  };
   const arbiter = (name) => ({ className: "TokenArbiter", useSQLite: true, ...(name === names[0] ? {} : { scriptName: names[0] }) });
-  const miniflare = new Miniflare({
-    host: "127.0.0.1",
-    port: 0,
-    cf: false,
-    log: new Log(LogLevel.NONE),
-    handleRuntimeStdio(stdout, stderr) {
-      gather(stdout);
-      gather(stderr);
-    },
+  const { miniflare, log } = startWorkers({
     workers: [
       ...names.map((name) => ({
         name,
@@ -122,8 +98,8 @@ async function withIsolates({ count = 1, settings = STATIC, hasArbiter = false, 
   try {
     const urls = await Promise.all(names.map(async (name) => (await miniflare.unsafeGetDirectURL(name)).origin));
     const kv = () => miniflare.getKVNamespace("AUTH_KV", names[0]);
-    const shown = () => [...log.matchAll(/Authorization: Bearer (\S+)/g)].map(([, token]) => token);
-    await body({ urls, url: urls[0], kv, log: () => log, shown });
+    const shown = () => [...log().matchAll(/Authorization: Bearer (\S+)/g)].map(([, token]) => token);
+    await body({ urls, url: urls[0], kv, log, shown });
     for (const token of shown()) secret("a generated token", token);
   } finally {
     await miniflare.dispose();
@@ -158,11 +134,9 @@ async function withFakeKv(options, body) {
     if (kv.value === undefined) return response.writeHead(404).end();
     response.end(kv.value);
   });
-  server.listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const stop = stopper(server);
+  const { url: origin, stop } = await listen(server);
   try {
-    await withIsolates({ ...options, origin: `http://127.0.0.1:${server.address().port}` }, (isolates) => body({ ...isolates, kv }));
+    await withIsolates({ ...options, origin }, (isolates) => body({ ...isolates, kv }));
   } finally {
     await stop();
   }

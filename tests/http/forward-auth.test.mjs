@@ -1,15 +1,15 @@
 // Forward-auth: real proxies, with the files of `examples`, serve an API and ask the gateway who may use it.
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import http from "node:http";
 import { after, before, describe, test as nodeTest } from "node:test";
 import { WebSocket } from "ws";
 
+import { carriesMessages, hearsEachEvent } from "./support/clients.mjs";
 import { INVALID, NO_ADMIN_TOKEN, NO_CREDENTIAL, UNAVAILABLE, checkRefusal } from "./support/gateway.mjs";
 import { AUTHORIZATION, HOSTS, STATIC, startHost, startNative } from "./support/hosts.mjs";
 import { PROXIES, startProxy, whyNoProxy } from "./support/proxies.mjs";
 import { ask, exchange, request } from "./support/raw.mjs";
-import { stopper } from "./support/stop.mjs";
+import { listen } from "./support/servers.mjs";
 import { blocks, deadPort, digestOf, startUpstream } from "./support/upstream.mjs";
 import { secret } from "./support/transcripts.mjs";
 
@@ -198,28 +198,12 @@ function judged(name, gateway) {
 
   test("an event is with the client before the next one exists", async () => {
     const asking = http.get({ port: proxy.port, host: "127.0.0.1", path: "/events", headers: Object.fromEntries([HOST, AUTHORIZATION]), agent: false });
-    const [response] = await once(asking, "response");
-    response.setEncoding("utf8");
-    for (const event of ["one", "two", "three"]) {
-      upstream.push(event);
-      assert.deepEqual(await once(response, "data"), [`data: ${event}\n\n`]);
-    }
-    upstream.push(null);
-    await once(response, "end");
+    await hearsEachEvent(asking, upstream);
   });
 
   test("a WebSocket goes through with the token, and not without", async () => {
     upstream.take();
-    const socket = new WebSocket(`ws://127.0.0.1:${proxy.port}/ws`, { headers: Object.fromEntries([AUTHORIZATION]) });
-    await once(socket, "open");
-    for (const [sent, binary] of [["héllo", false], [Buffer.alloc(200_000, 7), true]]) {
-      const message = once(socket, "message");
-      socket.send(sent, { binary });
-      const [data, isBinary] = await message;
-      assert.ok(isBinary === binary && Buffer.from(sent).equals(data));
-    }
-    socket.close();
-    await once(socket, "close");
+    await carriesMessages(new WebSocket(`ws://127.0.0.1:${proxy.port}/ws`, { headers: Object.fromEntries([AUTHORIZATION]) }));
     assert.deepEqual(identityOf(upstream.take()[0]), OURS);
     for (const target of ["/ws", "/health"]) await refused({ target, headers: WEBSOCKET }, NO_CREDENTIAL);
     await refused({ target: "/admin", headers: [AUTHORIZATION, ...WEBSOCKET] }, NO_ADMIN_TOKEN);
@@ -257,24 +241,22 @@ function judged(name, gateway) {
 /** A gateway that says yes to all, or whatever it is told to say, and remembers what it was asked. */
 function asked(name) {
   const questions = [];
-  let upstream, server, stop, proxy, say;
+  let upstream, gateway, proxy, say;
   before(async () => {
     upstream = await startUpstream();
-    server = http.createServer((question, response) => {
+    const server = http.createServer((question, response) => {
       questions.push({ method: question.method, url: question.url, headers: question.headers, raw: question.rawHeaders });
       question.resume();
       // The gateway refuses what is no path.
       const isPath = (question.headers["x-original-uri"] ?? question.headers["x-forwarded-uri"])?.startsWith("/");
       say ? say(response) : !isPath ? response.writeHead(403).end() : response.writeHead(200, { "x-user-id": "1" }).end();
     });
-    stop = stopper(server);
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
-    proxy = await startProxy(name, { gateway: server.address().port, api: upstream.port });
+    gateway = await listen(server);
+    proxy = await startProxy(name, { gateway: gateway.port, api: upstream.port });
   });
   after(async () => {
     await proxy?.stop();
-    await stop?.();
+    await gateway?.stop();
     await upstream?.stop();
   });
 
@@ -358,7 +340,7 @@ function asked(name) {
 
   if (name === "haproxy") {
     test("a fault in Lua opens nothing", async () => {
-      const other = await startProxy(name, { gateway: server.address().port, api: upstream.port }, (text) => text.replace("core.httpclient()", "nothing()"));
+      const other = await startProxy(name, { gateway: gateway.port, api: upstream.port }, (text) => text.replace("core.httpclient()", "nothing()"));
       try {
         upstream.take();
         assert.equal((await ask(other.port, request({ target: "/health", headers: [HOST, AUTHORIZATION] }))).status, 503);

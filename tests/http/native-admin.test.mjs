@@ -10,33 +10,19 @@ import WebSocket from "ws";
 
 import { ADMIN_LISTEN, adminPort, metrics, moved, probe, reasons } from "./support/admin.mjs";
 import { until, withGateway } from "./support/gateway.mjs";
-import { AUTHORIZATION, ROOT, STATIC, TOKEN, spawnNative, startNative, temporaryFolder, writeFile } from "./support/hosts.mjs";
+import { AUTHORIZATION, ROOT, STATIC, TOKEN, spawnNative, temporaryFolder, withHost, writeFile } from "./support/hosts.mjs";
 import { KEYS, legacyToken, now, userToken } from "./support/jwt.mjs";
 import { ask, exchange, request } from "./support/raw.mjs";
 import { startRawUpstream } from "./support/raw-upstream.mjs";
-import { deadPort, startUpstream } from "./support/upstream.mjs";
+import { serving as servingBoth } from "./support/serving.mjs";
+import { deadPort } from "./support/upstream.mjs";
 
 const test = (title, run) => nodeTest(title, { timeout: 90_000 }, run);
 const { ES256 } = KEYS;
 const HOST = ["Host", "127.0.0.1"];
 
-async function serving(settings, body, options = {}) {
-  const host = await startNative({ settings: { ...ADMIN_LISTEN, ...settings }, ...options });
-  try {
-    return await body(host);
-  } finally {
-    await host.stop();
-  }
-}
-
-async function withUpstream(settings, body) {
-  const upstream = await startUpstream();
-  try {
-    await serving({ ...STATIC, UPSTREAM_URL: upstream.url, ...settings }, (host) => body(host, upstream));
-  } finally {
-    await upstream.stop();
-  }
-}
+const serving = (settings, body, options) => withHost("native", { settings: { ...ADMIN_LISTEN, ...settings }, ...options }, body);
+const withUpstream = (settings, body) => servingBoth("native", { settings: { ...STATIC, ...ADMIN_LISTEN, ...settings } }, body);
 
 const send = (host, target, { headers = [AUTHORIZATION], ...rest } = {}) => ask(host.port, request({ target, headers: [HOST, ...headers], ...rest }));
 const onSupabase = (options, body) => withGateway("native", { keys: [ES256], ...options, settings: { ...ADMIN_LISTEN, AUTH_FETCH_TIMEOUT: "1", ...options.settings } }, body);

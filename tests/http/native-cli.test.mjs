@@ -3,13 +3,13 @@ import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { chmodSync, copyFileSync, existsSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import { after, before, describe, test as nodeTest } from "node:test";
 
 import { inParallel, until } from "./support/gateway.mjs";
-import { NATIVE_BINARY, STATIC, TOKEN, gatherOutput, startNative, temporaryFolder, writeFile } from "./support/hosts.mjs";
+import { NATIVE_BINARY, STATIC, TOKEN, gatherOutput, startNative, temporaryFolder, withHome, withHost, writeFile } from "./support/hosts.mjs";
 import { KEYS, SECRET, claimsOf, encode, legacyToken, makeKey, now, userToken } from "./support/jwt.mjs";
 import { ask, request } from "./support/raw.mjs";
 import { API_KEY, startSupabase } from "./support/supabase.mjs";
@@ -72,21 +72,6 @@ async function check(settings, options) {
     assert.deepEqual(of(name).map((finding) => finding.status), [status], `${name}: ${JSON.stringify(of(name))}`);
     if (pattern) assert.match(JSON.stringify(of(name)), pattern);
   } };
-}
-
-async function withHome(text, body, mode = 0o600) {
-  const home = temporaryFolder();
-  const file = path.join(home, "nodetool", "deployment.yaml");
-  if (text !== undefined) {
-    mkdirSync(path.dirname(file), { mode: 0o700 });
-    writeFile(file, text);
-    chmodSync(file, mode);
-  }
-  try {
-    return await body(home, file);
-  } finally {
-    rmSync(home, { recursive: true, force: true });
-  }
 }
 
 async function withSupabase(options, body) {
@@ -297,14 +282,11 @@ describe("check", () => {
 
   test("beside a gateway that runs", async () => {
     for (const settings of [STATIC, { AUTH_PROVIDER: "none" }]) {
-      const host = await startNative({ settings });
-      try {
+      await withHost("native", { settings }, async (host) => {
         const { code, is } = await check({ ...settings, AUTH_LISTEN: `127.0.0.1:${host.port}` });
         is("listen", "warning", /a gateway listens on/);
         assert.equal(code, 0);
-      } finally {
-        await host.stop();
-      }
+      });
     }
   });
 });

@@ -1,11 +1,10 @@
 // `nodetool-auth health`: what a container asks whether the gateway is there.
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import net from "node:net";
 import { describe, test as nodeTest } from "node:test";
 
 import { STATIC, spawnNative, startNative } from "./support/hosts.mjs";
-import { stopper } from "./support/stop.mjs";
+import { listen } from "./support/servers.mjs";
 import { deadPort } from "./support/upstream.mjs";
 
 const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
@@ -14,11 +13,9 @@ const health = (settings, ...args) => spawnNative({ settings, args: ["health", .
 /** Runs a server that says `answer` to whoever connects. */
 async function saying(answer, body) {
   const server = net.createServer((socket) => socket.on("error", () => {}).resume().write(answer));
-  const stop = stopper(server);
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
+  const { port, stop } = await listen(server);
   try {
-    return await body(server.address().port);
+    return await body(port);
   } finally {
     await stop();
   }

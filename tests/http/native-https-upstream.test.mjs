@@ -1,7 +1,6 @@
 // An upstream by https: whose certificate is taken, and what becomes of a request if it is not.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { once } from "node:events";
 import { rmSync } from "node:fs";
 import https from "node:https";
 import net from "node:net";
@@ -10,10 +9,11 @@ import { after, before, describe, test as nodeTest } from "node:test";
 import { WebSocket, WebSocketServer } from "ws";
 
 import { makeCertificate } from "./support/certificates.mjs";
+import { carriesMessages } from "./support/clients.mjs";
 import { until } from "./support/gateway.mjs";
-import { AUTHORIZATION, NATIVE_BINARY, STATIC, spawnNative, startNative, temporaryFolder, writeFile } from "./support/hosts.mjs";
+import { AUTHORIZATION, NATIVE_BINARY, STATIC, spawnNative, temporaryFolder, withHost, writeFile } from "./support/hosts.mjs";
 import { ask, request } from "./support/raw.mjs";
-import { stopper } from "./support/stop.mjs";
+import { listen } from "./support/servers.mjs";
 
 const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
 
@@ -38,21 +38,13 @@ describe("an upstream by https", () => {
       });
     });
     new WebSocketServer({ server }).on("connection", (socket) => socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary })));
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
-    const started = { received, port: server.address().port, stop: stopper(server) };
+    const { port, stop } = await listen(server);
+    const started = { received, port, stop };
     open.push(started);
     return started;
   }
   /** Runs `body` with a gateway in front of it. */
-  async function through(url, settings, body) {
-    const host = await startNative({ settings: { ...STATIC, UPSTREAM_URL: url, ...settings } });
-    try {
-      return await body(host);
-    } finally {
-      await host.stop();
-    }
-  }
+  const through = (url, settings, body) => withHost("native", { settings: { ...STATIC, UPSTREAM_URL: url, ...settings } }, body);
   const get = (host, options = {}) => ask(host.port, request({ target: "/v1/x%2Fy?z=1", headers: [["Host", "api.example.com"], AUTHORIZATION], ...options }));
 
   before(async () => {
@@ -96,15 +88,9 @@ describe("an upstream by https", () => {
   });
 
   test("carries WebSockets", () =>
-    through(`https://localhost:${upstream.port}`, { UPSTREAM_CA: ca }, async (host) => {
-      const socket = new WebSocket(`ws://127.0.0.1:${host.port}/ws`, { headers: Object.fromEntries([AUTHORIZATION]) });
-      await once(socket, "open");
-      const message = once(socket, "message");
-      socket.send(Buffer.alloc(200_000, 7));
-      assert.equal((await message)[0].length, 200_000);
-      socket.close();
-      await once(socket, "close");
-    }),
+    through(`https://localhost:${upstream.port}`, { UPSTREAM_CA: ca }, (host) =>
+      carriesMessages(new WebSocket(`ws://127.0.0.1:${host.port}/ws`, { headers: Object.fromEntries([AUTHORIZATION]) })),
+    ),
   );
 
   for (const [title, options, settings, reason] of [
@@ -131,11 +117,8 @@ describe("an upstream by https", () => {
     const plain = net.createServer((socket) => socket.on("error", () => {}).end("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
     const silent = net.createServer((socket) => socket.on("error", () => {}).resume());
     for (const [server, reason] of [[plain, /cannot be reached/], [silent, /timed out/]]) {
-      server.listen(0, "127.0.0.1");
-      await once(server, "listening");
-      const stop = stopper(server);
-      const url = `https://localhost:${server.address().port}`;
-      await through(url, { UPSTREAM_CONNECT_TIMEOUT: "1" }, async (host) => {
+      const { port, stop } = await listen(server);
+      await through(`https://localhost:${port}`, { UPSTREAM_CONNECT_TIMEOUT: "1" }, async (host) => {
         assert.equal((await get(host)).status, 502);
         await until(`the log says ${reason}`, 10_000, () => reason.test(host.log()));
       });

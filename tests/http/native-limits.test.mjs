@@ -8,27 +8,18 @@ import net from "node:net";
 import { describe, test as nodeTest } from "node:test";
 import { WebSocket } from "ws";
 
-import { AUTHORIZATION, STATIC, startNative } from "./support/hosts.mjs";
+import { AUTHORIZATION, STATIC } from "./support/hosts.mjs";
 import { ask, exchange, request } from "./support/raw.mjs";
 import { startRawUpstream } from "./support/raw-upstream.mjs";
-import { startUpstream } from "./support/upstream.mjs";
+import { serving as servingBoth } from "./support/serving.mjs";
 
 const test = (title, options, run = options) => nodeTest(title, { timeout: 120_000, ...(run === options ? {} : options) }, run);
 const LINUX = process.platform === "linux" ? false : "only Linux has /proc";
 const head = [["Host", "x"], AUTHORIZATION];
 const ok = (host, target = "/v1/models") => ask(host.port, request({ target, headers: head }), { timeout: 60_000 });
 
-/** Runs `body` with a gateway and an upstream that is told to `start`. */
-async function serving(settings, body, { start = startUpstream, wrap } = {}) {
-  const upstream = await start();
-  const host = await startNative({ settings: { ...STATIC, UPSTREAM_URL: upstream.url, ...settings }, wrap });
-  try {
-    return await body(host, upstream);
-  } finally {
-    await host.stop();
-    await upstream.stop();
-  }
-}
+/** Runs `body` with a gateway and an upstream, both as they are wanted. */
+const serving = (settings, body, options) => servingBoth("native", { settings: { ...STATIC, ...settings }, ...options }, body);
 
 /** A client whose connection tells how it ended, and what it was sent. */
 function client(port, ...bytes) {

@@ -6,29 +6,18 @@ import WebSocket from "ws";
 
 import { ADMIN_LISTEN, metrics } from "./support/admin.mjs";
 import { until, withGateway } from "./support/gateway.mjs";
-import { AUTHORIZATION, STATIC, TOKEN, startNative } from "./support/hosts.mjs";
+import { AUTHORIZATION, STATIC, TOKEN } from "./support/hosts.mjs";
 import { KEYS, userToken } from "./support/jwt.mjs";
 import { ask, exchange, request } from "./support/raw.mjs";
-import { deadPort, startUpstream } from "./support/upstream.mjs";
+import { serving } from "./support/serving.mjs";
+import { deadPort } from "./support/upstream.mjs";
 
 const test = (title, run) => nodeTest(title, { timeout: 90_000 }, run);
 const JSON_LOG = { AUTH_LOG_FORMAT: "json" };
 const HOST = ["Host", "127.0.0.1"];
 const OWN_ID = /^[0-9a-f]{32}$/;
 
-async function withUpstream(settings, body) {
-  const upstream = await startUpstream();
-  try {
-    const host = await startNative({ settings: { ...STATIC, ...JSON_LOG, UPSTREAM_URL: upstream.url, ...settings } });
-    try {
-      await body(host, upstream);
-    } finally {
-      await host.stop();
-    }
-  } finally {
-    await upstream.stop();
-  }
-}
+const withUpstream = (settings, body) => serving("native", { settings: { ...STATIC, ...JSON_LOG, ...settings } }, body);
 
 const send = (host, target, { headers = [AUTHORIZATION], ...rest } = {}) => ask(host.port, request({ target, headers: [HOST, ...headers], ...rest }));
 

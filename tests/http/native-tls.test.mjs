@@ -12,6 +12,7 @@ import tls from "node:tls";
 import { WebSocket } from "ws";
 
 import { makeCertificate } from "./support/certificates.mjs";
+import { answerTo, carriesMessages } from "./support/clients.mjs";
 import { AUTHORIZATION, NATIVE_BINARY, STATIC, spawnNative, startNative, temporaryFolder } from "./support/hosts.mjs";
 import { exchange, request as bytesOf } from "./support/raw.mjs";
 import { startUpstream } from "./support/upstream.mjs";
@@ -33,14 +34,6 @@ function inFiles() {
     },
     remove: () => rmSync(folder, { recursive: true, force: true }),
   };
-}
-
-/** Reads an answer by `node:https` to its end. */
-async function answerTo(outgoing) {
-  const [response] = await once(outgoing, "response");
-  const chunks = [];
-  for await (const chunk of response) chunks.push(chunk);
-  return { status: response.statusCode, headers: response.headers, body: Buffer.concat(chunks).toString() };
 }
 
 /** Waits until the log says so. */
@@ -151,13 +144,7 @@ describe("TLS", () => {
     assert.deepEqual(await once(response, "data"), ["data: one\n\n"]);
     response.destroy();
 
-    const socket = new WebSocket(`wss://localhost:${host.port}/ws`, { headers: authorization, ca });
-    await once(socket, "open");
-    const message = once(socket, "message");
-    socket.send(Buffer.alloc(200_000, 7));
-    assert.equal((await message)[0].length, 200_000);
-    socket.close();
-    await once(socket, "close");
+    await carriesMessages(new WebSocket(`wss://localhost:${host.port}/ws`, { headers: authorization, ca }));
 
     const { status, body } = await answerTo(open("/sink", { method: "PUT", headers: authorization }).end(Buffer.alloc(3 << 20, "x")));
     assert.deepEqual([status, JSON.parse(body).size], [200, 3 << 20]);

@@ -9,9 +9,9 @@ import { describe, test as nodeTest } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { withGateway } from "./support/gateway.mjs";
-import { NATIVE_BINARY, STATIC, TOKEN, gatherOutput, spawnNative, startNative, temporaryFolder, writeFile } from "./support/hosts.mjs";
+import { NATIVE_BINARY, STATIC, TOKEN, gatherOutput, spawnNative, withHome, withHost, writeFile } from "./support/hosts.mjs";
 import { legacyToken } from "./support/jwt.mjs";
-import { ask, request } from "./support/raw.mjs";
+import { request, status } from "./support/raw.mjs";
 import { secret, secretsOfFile, transcript } from "./support/transcripts.mjs";
 
 const PROVIDER = { AUTH_PROVIDER: "static" };
@@ -23,32 +23,7 @@ const masked = (token) => `${token.slice(0, 8)}...${token.slice(-4)}`;
 const tokenIn = (file) => /^worker_auth_token: (\S+)/m.exec(readFileSync(file, "utf8"))?.[1];
 const listing = (folder) => readdirSync(folder).filter((name) => !name.endsWith(".lock")).sort();
 
-const status = async (host, token) => {
-  const headers = [["Host", "127.0.0.1"], ...(token === undefined ? [] : [["Authorization", `Bearer ${token}`]])];
-  return (await ask(host.port, request({ target: "/v1/models", headers }))).status;
-};
-
-/** A home folder, with this deployment file if any; gone after the test. */
-async function withHome(text, body) {
-  const home = temporaryFolder();
-  const file = path.join(home, "nodetool", "deployment.yaml");
-  mkdirSync(path.dirname(file), { mode: 0o700 });
-  if (text !== undefined) writeFile(file, text);
-  try {
-    return await body(home, file);
-  } finally {
-    rmSync(home, { recursive: true, force: true });
-  }
-}
-
-async function serving(options, body) {
-  const host = await startNative({ settings: PROVIDER, ...options });
-  try {
-    return await body(host);
-  } finally {
-    await host.stop();
-  }
-}
+const serving = (options, body) => withHost("native", { settings: PROVIDER, ...options }, body);
 
 /** `nodetool-auth token …` to its end. */
 const token = (home, args, settings = {}) => spawnNative({ home, settings, args: ["token", ...args] }).exited;
@@ -106,7 +81,7 @@ describe("deployment file", () => {
 
   test("a full disk loses nothing, and leaves nothing behind", { skip: NO_MOUNTS }, async () => {
     // Root has no quota, so the disk is a small one, full but for nothing.
-    await withHome(undefined, async (home, file) => {
+    await withHome(null, async (home, file) => {
       const folder = path.dirname(file);
       const text = `worker_auth_token: ${TOKEN}\n`;
       const script = `mount -t tmpfs -o size=8k none '${folder}'; printf '${text.replace("\n", "\\n")}' > '${file}'; dd if=/dev/zero of='${folder}/rest' bs=1k count=100 2>/dev/null || true`;
@@ -120,7 +95,7 @@ describe("deployment file", () => {
   test("a mount that is full gets its old text back", { skip: NO_MOUNTS }, async () => {
     // A page that is almost full, on a disk without another one, over a file in a folder with room for a copy.
     const text = `worker_auth_token: ${TOKEN}\n`.padEnd(4089, "#") + "\n";
-    await withHome(undefined, async (home, file) => {
+    await withHome(null, async (home, file) => {
       const [source, small] = [writeFile(path.join(home, "source"), text), path.join(home, "small")];
       writeFile(file, "");
       mkdirSync(small);
@@ -142,7 +117,7 @@ describe("deployment file", () => {
   });
 
   test("behind a link whose target is not there yet it is made, and the link stays", async () => {
-    await withHome(undefined, async (home, file) => {
+    await withHome(null, async (home, file) => {
       symlinkSync("../elsewhere/real.yaml", file);
       const target = path.join(home, "elsewhere", "real.yaml");
       await serving({ home }, async (host) => {
@@ -168,7 +143,7 @@ describe("deployment file", () => {
     ["a link to a pipe", (file) => (execFileSync("mkfifo", [`${file}.pipe`]), symlinkSync(`${file}.pipe`, file)), /named pipe/],
   ]) {
     test(`${title} in its place is an error at once`, { timeout: 10_000 }, async () => {
-      await withHome(undefined, async (home, file) => {
+      await withHome(null, async (home, file) => {
         make(file);
         for (const args of [["serve"], ["token", "rotate"], ["token", "show"]]) {
           const { child, exited } = spawnNative({ home, settings: { ...PROVIDER, AUTH_LISTEN: "127.0.0.1:0" }, args });
@@ -245,7 +220,7 @@ describe("token", () => {
   });
 
   test("show: where there is none it says so, and makes none", async () => {
-    await withHome(undefined, async (home, file) => {
+    await withHome(null, async (home, file) => {
       for (const args of [["show"], ["hash"]]) {
         const { code, stdout, stderr } = await token(home, args);
         assert.deepEqual([code, stdout], [1, ""]);
@@ -260,7 +235,7 @@ describe("token", () => {
   });
 
   test("wrong settings end with 78, and are not repeated", async () => {
-    await withHome(undefined, async (home) => {
+    await withHome(null, async (home) => {
       for (const settings of [{ WORKER_AUTH_TOKEN: "two words" }, { WORKER_AUTH_TOKEN: TOKEN, SERVER_AUTH_TOKEN: OTHER }]) {
         for (const args of [["show"], ["hash"], ["rotate"]]) {
           const { code, stderr } = await token(home, args, settings);
@@ -273,7 +248,7 @@ describe("token", () => {
   });
 
   test("generate: a new one each time, and nothing is saved", async () => {
-    await withHome(undefined, async (home, file) => {
+    await withHome(null, async (home, file) => {
       const made = await Promise.all(Array.from({ length: 5 }, () => token(home, ["generate"])));
       for (const { stdout, stderr } of made) assert.deepEqual([/^\w[\w-]{42}\n$/.test(stdout), stderr], [true, ""]);
       assert.equal(new Set(made.map(({ stdout }) => stdout)).size, 5);
@@ -303,7 +278,7 @@ describe("token", () => {
   });
 
   test("path: where the file is, or would be", async () => {
-    await withHome(undefined, async (home, file) => {
+    await withHome(null, async (home, file) => {
       assert.equal((await token(home, ["path"])).stdout, `${file}\n`);
       assert.deepEqual(JSON.parse((await token(home, ["path", "--json"], STATIC)).stdout), { path: file, exists: false });
       const own = await token(home, ["path"], { NODETOOL_CONFIG_PATH: " " });
@@ -312,7 +287,7 @@ describe("token", () => {
   });
 
   test("--help tells the exit status of each", async () => {
-    await withHome(undefined, async (home) => {
+    await withHome(null, async (home) => {
       for (const name of [[], ["show"], ["generate"], ["rotate"], ["hash"], ["path"]]) {
         const { code, stdout } = await token(home, [...name, "--help"]);
         assert.equal(code, 0);
@@ -343,7 +318,7 @@ describe("rotate", () => {
   });
 
   test("a person at a terminal sees the new token", async () => {
-    await withHome(undefined, async (home, file) => {
+    await withHome(null, async (home, file) => {
       const shown = execFileSync("script", ["-qec", `'${NATIVE_BINARY}' token rotate`, "/dev/null"], { env: { PATH: process.env.PATH, HOME: home, NODETOOL_CONFIG_PATH: file }, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
       secretsOfFile(file);
       transcript("native", "terminal")(shown);
@@ -461,7 +436,7 @@ describe("a running gateway", () => {
   }
 
   test("notices what a link in a mounted folder of Kubernetes turns to", async () => {
-    await withHome(undefined, async (home, file) => {
+    await withHome(null, async (home, file) => {
       const folder = path.dirname(file);
       for (const [name, value] of [["one", TOKEN], ["two", OTHER]]) {
         mkdirSync(path.join(folder, name));

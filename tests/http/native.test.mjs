@@ -10,8 +10,9 @@ import path from "node:path";
 import { after, before, describe, test as nodeTest } from "node:test";
 import { promisify } from "node:util";
 
-import { AUTHORIZATION, NATIVE_BINARY, STATIC, TOKEN, spawnNative, startNative, temporaryFolder, writeFile } from "./support/hosts.mjs";
-import { ask, exchange, request } from "./support/raw.mjs";
+import { AUTHORIZATION, NATIVE_BINARY, STATIC, TOKEN, spawnNative, startNative, temporaryFolder, withHome, withHost } from "./support/hosts.mjs";
+import { ask, exchange, request, status } from "./support/raw.mjs";
+import { startServing } from "./support/serving.mjs";
 import { transcript } from "./support/transcripts.mjs";
 import { startUpstream } from "./support/upstream.mjs";
 
@@ -20,35 +21,8 @@ const LINE = "=".repeat(70);
 const PROVIDER = { AUTH_PROVIDER: "static" };
 const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
 
-const status = async (host, token, target = "/v1/models") => {
-  const headers = [["Host", "127.0.0.1"], ...(token === undefined ? [] : [["Authorization", `Bearer ${token}`]])];
-  return (await ask(host.port, request({ target, headers }))).status;
-};
-
-/** A home folder, with this deployment file if any; gone after the test. */
-async function withHome(text, body) {
-  const home = temporaryFolder();
-  const file = path.join(home, "nodetool", "deployment.yaml");
-  if (text !== undefined) {
-    mkdirSync(path.dirname(file), { mode: 0o700 });
-    writeFile(file, text);
-  }
-  try {
-    return await body(home, file);
-  } finally {
-    rmSync(home, { recursive: true, force: true });
-  }
-}
-
 /** Runs the gateway for as long as `body` takes. */
-async function serving(options, body) {
-  const host = await startNative(options);
-  try {
-    return await body(host);
-  } finally {
-    await host.stop();
-  }
-}
+const serving = (options, body) => withHost("native", options, body);
 
 const tokenIn = (file) => /^worker_auth_token: (.+)$/m.exec(readFileSync(file, "utf8"))?.[1];
 const mode = (file) => (statSync(file).mode & 0o777).toString(8);
@@ -363,15 +337,9 @@ describe("log", () => {
 });
 
 describe("connections", () => {
-  let host, upstream;
-  before(async () => {
-    upstream = await startUpstream();
-    host = await startNative({ settings: { ...STATIC, ADMIN_TOKEN: "test-admin-0123456789", UPSTREAM_URL: upstream.url } });
-  });
-  after(async () => {
-    await host?.stop();
-    await upstream?.stop();
-  });
+  let host, upstream, stop;
+  before(async () => ({ host, upstream, stop } = await startServing("native", { settings: { ...STATIC, ADMIN_TOKEN: "test-admin-0123456789" } })));
+  after(() => stop?.());
 
   test("one connection serves request after request", async () => {
     const one = request({ target: "/v1/models", headers: [["Host", "x"], AUTHORIZATION] });

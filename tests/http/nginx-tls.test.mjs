@@ -9,8 +9,10 @@ import { after, before, describe, test as nodeTest } from "node:test";
 import tls from "node:tls";
 import { WebSocket } from "ws";
 
+import { answerTo, carriesMessages, hearsEachEvent } from "./support/clients.mjs";
 import { AUTHORIZATION, ROOT, STATIC, startNative, temporaryFolder } from "./support/hosts.mjs";
-import { runNginx, whyNoNginx } from "./support/nginx.mjs";
+import { runNginx, started, whyNoNginx } from "./support/nginx.mjs";
+import { changed } from "./support/proxies.mjs";
 import { deadPort, startUpstream } from "./support/upstream.mjs";
 
 const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
@@ -20,7 +22,7 @@ const noOpenssl = () => spawnSync("openssl", ["version"]).status !== 0 && "opens
 describe("nginx with TLS", { skip: whyNoNginx() || noOpenssl() }, () => {
   const folder = temporaryFolder();
   const [certificate, key] = ["certificate.pem", "key.pem"].map((name) => path.join(folder, name));
-  let upstream, host, port, ca, stop, stopped;
+  let upstream, host, port, ca, stopNginx;
 
   before(async () => {
     const made = spawnSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate], { encoding: "utf8" });
@@ -29,15 +31,10 @@ describe("nginx with TLS", { skip: whyNoNginx() || noOpenssl() }, () => {
     upstream = await startUpstream();
     host = await startNative({ settings: { ...STATIC, UPSTREAM_URL: upstream.url, AUTH_TRUSTED_PROXIES: "127.0.0.1" } });
     port = await deadPort();
-    const up = new Promise((resolve, reject) => {
-      stopped = runNginx(configured(host.port, port), port, () => new Promise((end) => ((stop = end), resolve())));
-      stopped.catch(reject);
-    });
-    await up;
+    stopNginx = await started((body) => runNginx(configured(host.port, port), port, body));
   });
   after(async () => {
-    stop?.();
-    await stopped?.catch(() => {});
+    await stopNginx?.();
     await host?.stop();
     await upstream?.stop();
     rmSync(folder, { recursive: true, force: true });
@@ -46,19 +43,10 @@ describe("nginx with TLS", { skip: whyNoNginx() || noOpenssl() }, () => {
   /** The file with the ports and certificates of this test, and nothing else changed. */
   function configured(gateway, listen) {
     const changes = [["listen 443 ssl", `listen 127.0.0.1:${listen} ssl`], ["    listen [::]:443 ssl;\n", ""], ["127.0.0.1:8000", `127.0.0.1:${gateway}`], ["/etc/ssl/nodetool/fullchain.pem", certificate], ["/etc/ssl/nodetool/privkey.pem", key]];
-    return changes.reduce((text, [from, to]) => {
-      assert.equal(text.split(from).length, 2, from);
-      return text.replace(from, to);
-    }, readFileSync(path.join(ROOT, "examples/nginx/tls.conf"), "utf8"));
+    return changed(readFileSync(path.join(ROOT, "examples/nginx/tls.conf"), "utf8"), changes);
   }
 
   const open = (target, { at = port, ...options } = {}) => https.request({ host: "localhost", port: at, path: target, ca, agent: false, ...options });
-  const answerTo = async (request) => {
-    const [response] = await once(request, "response");
-    const chunks = [];
-    for await (const chunk of response) chunks.push(chunk);
-    return { status: response.statusCode, headers: response.headers, body: Buffer.concat(chunks).toString() };
-  };
   const get = (target, headers, options) => answerTo(open(target, { headers, ...options }).end());
 
   test("a good token passes, with the identity that the gateway gives it, not the one that the client claims", async () => {
@@ -95,14 +83,7 @@ describe("nginx with TLS", { skip: whyNoNginx() || noOpenssl() }, () => {
   });
 
   test("an event is with the client before the next one exists", async () => {
-    const [response] = await once(open("/events", { headers: authorization }).end(), "response");
-    response.setEncoding("utf8");
-    for (const event of ["one", "two", "three"]) {
-      upstream.push(event);
-      assert.deepEqual(await once(response, "data"), [`data: ${event}\n\n`]);
-    }
-    upstream.push(null);
-    await once(response, "end");
+    await hearsEachEvent(open("/events", { headers: authorization }).end(), upstream);
   });
 
   test("an upload reaches the upstream before it ends, and may be larger than what nginx takes by itself", async () => {
@@ -116,16 +97,7 @@ describe("nginx with TLS", { skip: whyNoNginx() || noOpenssl() }, () => {
   });
 
   test("a WebSocket goes through with the token, and not without", async () => {
-    const socket = new WebSocket(`wss://localhost:${port}/ws`, ["chat.v1"], { headers: authorization, ca });
-    await once(socket, "open");
-    for (const [sent, binary] of [["héllo", false], [Buffer.alloc(200_000, 7), true]]) {
-      const message = once(socket, "message");
-      socket.send(sent, { binary });
-      const [data, isBinary] = await message;
-      assert.ok(isBinary === binary && Buffer.from(sent).equals(data));
-    }
-    socket.close();
-    await once(socket, "close");
+    await carriesMessages(new WebSocket(`wss://localhost:${port}/ws`, ["chat.v1"], { headers: authorization, ca }));
     const refused = new WebSocket(`wss://localhost:${port}/ws`, { ca });
     const [, response] = await once(refused, "unexpected-response");
     assert.deepEqual([response.statusCode, response.headers["www-authenticate"]], [401, "Bearer"]);

@@ -9,7 +9,7 @@ import { describe, test as nodeTest } from "node:test";
 
 import { until } from "./support/gateway.mjs";
 import { NATIVE_BINARY, TOKEN, temporaryFolder } from "./support/hosts.mjs";
-import { stopper } from "./support/stop.mjs";
+import { listen } from "./support/servers.mjs";
 import { secret, transcript } from "./support/transcripts.mjs";
 
 const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
@@ -83,10 +83,7 @@ async function withKv({ value, lag = 0, answer }, body) {
     if (isKnown) return response.end('{"user_id":"1","token_type":"static","role":null}');
     response.writeHead(401, { "www-authenticate": "Bearer" }).end('{"detail":"no"}');
   });
-  server.listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const stop = stopper(server);
-  const url = `http://127.0.0.1:${server.address().port}`;
+  const { url, stop } = await listen(server);
   const temporary = path.join(folder, "tmp");
   mkdirSync(temporary);
   const env = { PATH: `${folder}:${process.env.PATH}`, TMPDIR: temporary };

@@ -1,14 +1,15 @@
 // Chance looks for requests and responses on whose ends the gateway and somebody else would not agree. Whatever comes in,
 // what goes out must be such that no reader can take it for anything else: `support/strict.mjs` reads both sides.
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import net from "node:net";
 import { after, before, describe, test as nodeTest } from "node:test";
 
 import { inParallel, until } from "./support/gateway.mjs";
-import { AUTHORIZATION, STATIC, startNative } from "./support/hosts.mjs";
+import { AUTHORIZATION } from "./support/hosts.mjs";
 import { chance, mutated, seed } from "./support/random.mjs";
 import { exchange } from "./support/raw.mjs";
+import { listen } from "./support/servers.mjs";
+import { startServing } from "./support/serving.mjs";
 import { messages } from "./support/strict.mjs";
 
 const SEED = seed();
@@ -21,13 +22,10 @@ const IDENTITY = ["x-user-id", "x-auth-token-type", "x-auth-role"];
 /** A server that writes down every byte of each connection, and answers by `answer(target, index)`. */
 async function startRecorder(answer) {
   const connections = [];
-  const sockets = new Set();
   const server = net.createServer({ noDelay: true }, (socket) => {
     const connection = { bytes: Buffer.alloc(0), answered: 0 };
     connections.push(connection);
-    sockets.add(socket);
-    socket.on("error", () => {}).on("close", () => sockets.delete(socket));
-    socket.on("data", (chunk) => {
+    socket.on("error", () => {}).on("data", (chunk) => {
       connection.bytes = Buffer.concat([connection.bytes, chunk]);
       let complete;
       try {
@@ -44,31 +42,15 @@ async function startRecorder(answer) {
       }
     });
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return {
-    url: `http://127.0.0.1:${server.address().port}`,
-    connections,
-    async stop() {
-      server.close();
-      for (const socket of sockets) socket.destroy();
-      await once(server, "close");
-    },
-  };
+  return { ...(await listen(server)), connections };
 }
 
 const plain = ({ method, target }) => ({ bytes: `HTTP/1.1 200 OK\r\nContent-Length: ${target.length}\r\n\r\n${method === "HEAD" ? "" : target}` });
 
 describe("native: requests", () => {
-  let host, upstream;
-  before(async () => {
-    upstream = await startRecorder(plain);
-    host = await startNative({ settings: { ...STATIC, UPSTREAM_URL: upstream.url } });
-  });
-  after(async () => {
-    await host?.stop();
-    await upstream?.stop();
-  });
+  let host, upstream, stop;
+  before(async () => ({ host, upstream, stop } = await startServing("native", { start: () => startRecorder(plain) })));
+  after(() => stop?.());
 
   const size = (bytes) => bytes.length.toString(16);
 
@@ -161,15 +143,12 @@ describe("native: responses", () => {
   const dice = chance(SEED + 1);
   /** Whose answers are as they were written: only of those it is known what they name. */
   const unspoiled = new Set();
-  let host, upstream;
+  let host, upstream, stop;
   before(async () => {
-    upstream = await startRecorder((message) => (message.target.startsWith("/odd") ? odd(message) : plain(message)));
-    host = await startNative({ settings: { ...STATIC, UPSTREAM_URL: upstream.url } });
+    const start = () => startRecorder((message) => (message.target.startsWith("/odd") ? odd(message) : plain(message)));
+    ({ host, upstream, stop } = await startServing("native", { start }));
   });
-  after(async () => {
-    await host?.stop();
-    await upstream?.stop();
-  });
+  after(() => stop?.());
 
   /** One way or another to answer, right or wrong. */
   function odd({ method, target }) {

@@ -11,9 +11,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
 import { WebSocket } from "ws";
 
+import { answerTo, echoes } from "./support/clients.mjs";
+import { until } from "./support/gateway.mjs";
 import { AUTHORIZATION, HOSTS, STATIC, TOKEN, startHost } from "./support/hosts.mjs";
 import { ask, request } from "./support/raw.mjs";
-import { blocks, deadPort, digestOf, startUpstream } from "./support/upstream.mjs";
+import { startServing } from "./support/serving.mjs";
+import { blocks, deadPort, digestOf } from "./support/upstream.mjs";
 
 /** What waits for ever has failed. */
 const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
@@ -25,16 +28,10 @@ const get = (target) => request({ target, headers: [["Host", "x"], AUTHORIZATION
 
 for (const name of HOSTS) {
   describe(name, () => {
-    let host, upstream;
+    let host, upstream, stop;
     const onlyNative = (title, run) => name === "native" && test(title, run);
-    before(async () => {
-      upstream = await startUpstream();
-      host = await startHost(name, { settings: { ...STATIC, UPSTREAM_URL: upstream.url } });
-    });
-    after(async () => {
-      await host?.stop();
-      await upstream?.stop();
-    });
+    before(async () => ({ host, upstream, stop } = await startServing(name)));
+    after(() => stop?.());
 
     test("an event is with the client before the next one exists", async () => {
       const response = await fetch(`${host.url}/events`, { headers, signal: patience() });
@@ -108,13 +105,7 @@ for (const name of HOSTS) {
         const [theirs] = await accepted;
         await once(socket, "open");
         assert.equal(socket.protocol, "chat.v1");
-        for (const [sent, binary] of [["héllo", false], [Buffer.alloc(200_000, 7), true], ["", false], [Buffer.from([0, 255]), true]]) {
-          const message = once(socket, "message");
-          socket.send(sent, { binary });
-          const [data, isBinary] = await message;
-          assert.equal(isBinary, binary);
-          assert.ok(Buffer.from(sent).equals(data));
-        }
+        await echoes(socket, [["héllo", false], [Buffer.alloc(200_000, 7), true], ["", false], [Buffer.from([0, 255]), true]]);
         if (closer === "upstream") {
           const closed = once(socket, "close");
           socket.send("close me");
@@ -159,7 +150,7 @@ for (const name of HOSTS) {
           response.socket.destroy();
         }
         assert.deepEqual(upstream.take(), []);
-        await eventually(() => descriptors() <= before, "descriptors of refused upgrades are closed");
+        await until("descriptors of refused upgrades are closed", 10_000, () => descriptors() <= before);
       });
     }
 
@@ -265,10 +256,7 @@ async function upload(port, framing) {
   const all = framing === "chunked" ? { "Transfer-Encoding": "chunked" } : { "Content-Length": String(BIG) };
   const outgoing = http.request({ port, host: "127.0.0.1", path: "/sink", method: "PUT", headers: { ...headers, ...all } });
   Readable.from(blocks(BIG)).pipe(outgoing);
-  const [response] = await once(outgoing, "response");
-  const chunks = [];
-  for await (const chunk of response) chunks.push(chunk);
-  return JSON.parse(Buffer.concat(chunks));
+  return JSON.parse((await answerTo(outgoing)).body);
 }
 
 /** All that is answered to a client that reads nothing before it has sent everything. */
@@ -291,9 +279,4 @@ async function growth(host, run) {
   const before = peak();
   await run();
   return peak() - before;
-}
-
-/** Asks until it is so; fails when it does not become so. */
-async function eventually(holds, what) {
-  for (const deadline = Date.now() + 10_000; !holds(); await sleep(20)) assert.ok(Date.now() < deadline, what);
 }

@@ -41,6 +41,19 @@ async function accepts(gateway, key) {
   await gateway.accepts(await userToken(key, claims), claims, PROMPT);
 }
 
+/** Keys that run out after a second. */
+const shortLived = (supabase) => (supabase.jwks.cacheControl = "public, max-age=1");
+
+/** From now on the keys are answered for in this way; waits, accepted all the while, until they have run out and a refresh is tried. */
+async function untilRefreshTried(gateway, which) {
+  gateway.supabase.jwks.mode = which;
+  const before = gateway.supabase.jwks.calls;
+  await until("a refresh is tried", 45_000, async () => {
+    await accepts(gateway, ES256);
+    return gateway.supabase.jwks.calls > before;
+  });
+}
+
 /** What needs no Supabase is as it always is. */
 async function theRestIsWell(gateway) {
   await gateway.acceptsStatic(undefined, PROMPT);
@@ -97,16 +110,10 @@ for (const name of HOSTS) {
     }
 
     test("once they have run out, stale keys still serve, and Supabase is not hammered", async () => {
-      const prepare = (supabase) => (supabase.jwks.cacheControl = "public, max-age=1");
-      await withGateway(name, { keys: [ES256], settings: TIMEOUT, prepare }, async (gateway) => {
+      await withGateway(name, { keys: [ES256], settings: TIMEOUT, prepare: shortLived }, async (gateway) => {
         gateway.supabase.user.mode = "500";
         await accepts(gateway, ES256);
-        gateway.supabase.jwks.mode = "500";
-        const before = gateway.supabase.jwks.calls;
-        await until("a refresh is tried", 45_000, async () => {
-          await accepts(gateway, ES256);
-          return gateway.supabase.jwks.calls > before;
-        });
+        await untilRefreshTried(gateway, "500");
         const { jwks } = await gateway.calls(async () => {
           for (let times = 0; times < 30; times += 1) await accepts(gateway, ES256);
         });
@@ -116,15 +123,9 @@ for (const name of HOSTS) {
     });
 
     test("once they have run out, a hanging refresh delays nobody for longer than one fetch", async () => {
-      const prepare = (supabase) => (supabase.jwks.cacheControl = "public, max-age=1");
-      await withGateway(name, { keys: [ES256], settings: TIMEOUT, prepare }, async (gateway) => {
+      await withGateway(name, { keys: [ES256], settings: TIMEOUT, prepare: shortLived }, async (gateway) => {
         await accepts(gateway, ES256);
-        gateway.supabase.jwks.mode = "hang";
-        const before = gateway.supabase.jwks.calls;
-        await until("a refresh is tried", 45_000, async () => {
-          await accepts(gateway, ES256);
-          return gateway.supabase.jwks.calls > before;
-        });
+        await untilRefreshTried(gateway, "hang");
         let waited = 0;
         const statuses = await inParallel(Array.from({ length: 20 }), 10, async () => {
           const began = Date.now();

@@ -6,6 +6,7 @@ import net from "node:net";
 import { after, before, describe, test as nodeTest } from "node:test";
 import { WebSocket } from "ws";
 
+import { echoes } from "./support/clients.mjs";
 import { until, withGateway } from "./support/gateway.mjs";
 import { AUTHORIZATION, HOSTS, STATIC, TOKEN, startHost } from "./support/hosts.mjs";
 import { KEYS, userToken } from "./support/jwt.mjs";
@@ -137,11 +138,7 @@ for (const name of HOSTS) {
       const socket = open("all", `/ws?token=${TOKEN}`, []);
       const [theirs] = await accepted;
       await once(socket, "open");
-      const bytes = Buffer.alloc(100_000, 3);
-      const message = once(socket, "message");
-      socket.send(bytes);
-      const [data, isBinary] = await message;
-      assert.ok(isBinary && bytes.equals(data));
+      await echoes(socket, [[Buffer.alloc(100_000, 3), true]]);
       const [ping, pong] = [once(theirs, "ping"), once(socket, "pong")];
       socket.ping("are you there");
       assert.equal((await ping)[0].toString(), "are you there");

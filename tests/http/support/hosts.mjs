@@ -1,7 +1,7 @@
 // Starts and stops the two hosts of the gateway, with one interface for both.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -31,6 +31,16 @@ for (const [what, where] of [["the native host", NATIVE_BINARY], ["the Worker", 
  */
 export function startHost(name, options = {}) {
   return name === "native" ? startNative(options) : startEdge(options);
+}
+
+/** Runs a host for as long as `body` takes. */
+export async function withHost(name, options, body) {
+  const host = await startHost(name, options);
+  try {
+    return await body(host);
+  } finally {
+    await host.stop();
+  }
 }
 
 /** All that a process prints, here and in the transcripts. */
@@ -112,14 +122,8 @@ export const SCRIPT = {
   ...COMPATIBILITY,
 };
 
-/**
- * `bindings`: further ones than texts, as Miniflare takes them; `others`: further Workers, for them to name; `script`: another Worker
- * than this project's own, as Miniflare takes it.
- */
-export async function startEdge({ settings = {}, bindings = {}, others = [], script = SCRIPT, store } = {}) {
-  secretsOfSettings(settings);
-  // JSON is never a token, and holds hashes of some at most.
-  if (store != null && !/^\s*[{["]/.test(store)) secret("the token in KV", store);
+/** Runs Workers in workerd, as Miniflare takes them, without a word of Miniflare's own. What they print is here and in the transcripts. */
+export function startWorkers(options) {
   let log = "";
   const write = transcript("edge", "console");
   const gather = (stream) => {
@@ -128,16 +132,8 @@ export async function startEdge({ settings = {}, bindings = {}, others = [], scr
       write(text);
     });
   };
-  const gateway = {
-    ...script,
-    bindings: settings,
-    kvNamespaces: { AUTH_KV: "auth" },
-    ...bindings,
-    // Straight to the Worker: in front of it Miniflare would put one of its own, which rewrites URLs.
-    unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }],
-  };
   const miniflare = new Miniflare({
-    ...(others.length === 0 ? gateway : { workers: [{ name: "gateway", ...gateway }, ...others] }),
+    ...options,
     host: "127.0.0.1",
     port: 0,
     cf: false,
@@ -147,13 +143,33 @@ export async function startEdge({ settings = {}, bindings = {}, others = [], scr
       gather(stderr);
     },
   });
+  return { miniflare, log: () => log };
+}
+
+/**
+ * `bindings`: further ones than texts, as Miniflare takes them; `others`: further Workers, for them to name; `script`: another Worker
+ * than this project's own, as Miniflare takes it.
+ */
+export async function startEdge({ settings = {}, bindings = {}, others = [], script = SCRIPT, store } = {}) {
+  secretsOfSettings(settings);
+  // JSON is never a token, and holds hashes of some at most.
+  if (store != null && !/^\s*[{["]/.test(store)) secret("the token in KV", store);
+  const gateway = {
+    ...script,
+    bindings: settings,
+    kvNamespaces: { AUTH_KV: "auth" },
+    ...bindings,
+    // Straight to the Worker: in front of it Miniflare would put one of its own, which rewrites URLs.
+    unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }],
+  };
+  const { miniflare, log } = startWorkers(others.length === 0 ? gateway : { workers: [{ name: "gateway", ...gateway }, ...others] });
   const url = await miniflare.unsafeGetDirectURL();
   if (store != null) await (await miniflare.getKVNamespace("AUTH_KV")).put("worker_auth_token", store);
   return {
     name: "edge",
     port: Number(url.port),
     url: url.origin,
-    log: () => log,
+    log,
     kv: () => miniflare.getKVNamespace("AUTH_KV"),
     caches: () => miniflare.getCaches(),
     secrets: async () => (await miniflare.getSecretsStoreSecretAPI("WORKER_AUTH_TOKEN"))(),
@@ -163,6 +179,22 @@ export async function startEdge({ settings = {}, bindings = {}, others = [], scr
 
 export function temporaryFolder() {
   return mkdtempSync(path.join(os.tmpdir(), "nodetool-auth-test-"));
+}
+
+/**
+ * A home folder for as long as `body` takes, which is told it and the deployment file in it.
+ * @param {string | null | undefined} text what the file says; `null`: only its folder is there; `undefined`: nothing is
+ */
+export async function withHome(text, body, mode = 0o600) {
+  const home = temporaryFolder();
+  const file = path.join(home, "nodetool", "deployment.yaml");
+  if (text !== undefined) mkdirSync(path.dirname(file), { mode: 0o700 });
+  if (text != null) chmodSync(writeFile(file, text), mode);
+  try {
+    return await body(home, file);
+  } finally {
+    rmSync(home, { recursive: true, force: true });
+  }
 }
 
 export function writeFile(file, text, mode = 0o600) {

@@ -64,6 +64,17 @@ export async function runProgram([program, ...args], port, body, extra = {}) {
   }
 }
 
+/** Starts what `run` runs for as long as the body takes that it is given. @returns a function that stops it */
+export async function started(run) {
+  let end, ended;
+  const over = new Promise((resolve) => (end = resolve));
+  await new Promise((resolve, reject) => {
+    ended = run(() => (resolve(), over));
+    ended.catch(reject);
+  });
+  return () => (end(), ended);
+}
+
 async function listening(port, assertRuns) {
   for (const deadline = Date.now() + 10_000; ; await sleep(50)) {
     assertRuns();

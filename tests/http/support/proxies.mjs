@@ -4,13 +4,13 @@ import { accessSync, constants, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 
 import { ROOT, temporaryFolder, writeFile } from "./hosts.mjs";
-import { runNginx, runProgram } from "./nginx.mjs";
+import { runNginx, runProgram, started } from "./nginx.mjs";
 import { deadPort } from "./upstream.mjs";
 
 const example = (name) => readFileSync(path.join(ROOT, "examples", name), "utf8");
 
 /** Each stands in the text exactly once, or as often as said, and nothing else is changed. */
-function changed(text, changes) {
+export function changed(text, changes) {
   return changes.reduce((text, [from, to, times = 1]) => {
     assert.equal(text.split(from).length - 1, times, from);
     return text.replaceAll(from, to);
@@ -86,19 +86,11 @@ export function whyNoProxy(name) {
 export async function startProxy(name, { gateway, api }, edit = (text) => text) {
   const folder = temporaryFolder();
   const listen = await deadPort();
-  let end;
-  const over = new Promise((resolve) => (end = resolve));
-  let stopped;
-  await new Promise((resolve, reject) => {
-    const body = () => (resolve(), over);
-    stopped = RUN[name]({ gateway, api, listen }, { program: find(name), folder, edit, body });
-    stopped.catch(reject);
-  });
+  const end = await started((body) => RUN[name]({ gateway, api, listen }, { program: find(name), folder, edit, body }));
   return {
     port: listen,
     async stop() {
-      end();
-      await stopped;
+      await end();
       rmSync(folder, { recursive: true, force: true });
     },
   };

@@ -1,6 +1,7 @@
 // An upstream of bare sockets: it says exactly the bytes that a test wants said, and may be careless about bodies.
-import { once } from "node:events";
 import net from "node:net";
+
+import { listen } from "./servers.mjs";
 
 /** The bytes of an answer that says which request it is for. */
 export const echo = ({ method, target }) => `HTTP/1.1 200 OK\r\nContent-Length: ${target.length}\r\n\r\n${method === "HEAD" ? "" : target}`;
@@ -30,20 +31,11 @@ export async function startRawUpstream(answer, { readsBody = () => true } = {}) 
       await answer(request);
     }
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
   return {
-    port,
-    url: `http://127.0.0.1:${port}`,
+    ...(await listen(server)),
     requests,
     /** The connections that the gateway has to it at the moment. */
     open,
-    async stop() {
-      server.close();
-      for (const socket of open) socket.destroy();
-      await once(server, "close");
-    },
   };
 }
 

@@ -71,6 +71,12 @@ export function request({ method = "GET", target = "/", headers = [], body }) {
   return Buffer.concat([Buffer.from(`${lines.join("\r\n")}\r\n\r\n`), payload]);
 }
 
+/** What a client with this token, or with none, is answered. */
+export async function status(host, token, target = "/v1/models") {
+  const headers = [["Host", "127.0.0.1"], ...(token === undefined ? [] : [["Authorization", `Bearer ${token}`]])];
+  return (await ask(host.port, request({ target, headers }))).status;
+}
+
 /** @typedef {{status: number, headers: [string, string][], header(name: string): string | undefined, body: Buffer, complete: boolean}} Answer */
 
 function parseAnswer(bytes, { head, ended }) {

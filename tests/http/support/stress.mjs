@@ -5,7 +5,7 @@ import http from "node:http";
 
 import { AUTHORIZATION } from "./hosts.mjs";
 import { exchange } from "./raw.mjs";
-import { stopper } from "./stop.mjs";
+import { listen } from "./servers.mjs";
 
 const LINES = { sized: 1, chunked: 50, big: 20_000, early: 2, posted: 3 };
 
@@ -25,12 +25,7 @@ export async function startEcho() {
     response.write(line.repeat(LINES[kind] - 1));
     response.end(line);
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return {
-    url: `http://127.0.0.1:${server.address().port}`,
-    stop: stopper(server),
-  };
+  return listen(server);
 }
 
 async function drained(request) {

@@ -3,7 +3,7 @@ import { EventEmitter, once } from "node:events";
 import http from "node:http";
 import { createLocalJWKSet, decodeProtectedHeader, jwtVerify } from "jose";
 
-import { stopper } from "./stop.mjs";
+import { stopper } from "./servers.mjs";
 
 export const API_KEY = "sb_publishable_test-0123456789-abcdefgh";
 

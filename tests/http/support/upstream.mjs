@@ -1,13 +1,13 @@
 // The API behind the gateway: small, real, and with a memory of what it was sent.
 import { createHash } from "node:crypto";
-import { EventEmitter, once } from "node:events";
+import { EventEmitter } from "node:events";
 import http from "node:http";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { gzipSync } from "node:zlib";
 import { WebSocketServer } from "ws";
 
-import { stopper } from "./stop.mjs";
+import { listen } from "./servers.mjs";
 
 const json = (response, status, value) => {
   const body = Buffer.from(JSON.stringify(value));
@@ -177,13 +177,8 @@ export async function startUpstream() {
     });
   });
 
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-
   return {
-    port,
-    url: `http://127.0.0.1:${port}`,
+    ...(await listen(server)),
     requests,
     events,
     /** What has come since the last call. */
@@ -193,16 +188,12 @@ export async function startUpstream() {
       for (const answer of held) answer();
       held.clear();
     },
-    stop: stopper(server),
   };
 }
 
 /** A port at which nobody listens. */
 export async function deadPort() {
-  const server = http.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
+  const { port, stop } = await listen(http.createServer());
+  await stop();
   return port;
 }
