@@ -21,12 +21,20 @@ fn usual_path(is_windows: bool, app_data: Option<PathBuf>, home: Option<PathBuf>
 /// The deployment file that the settings name, else the one of this user.
 pub(crate) fn config_path(get: impl Fn(&str) -> Option<String>) -> Result<PathBuf, StoreError> {
     let named = get("NODETOOL_CONFIG_PATH").map(|path| path.trim().to_owned()).filter(|path| !path.is_empty());
-    named.map_or_else(deployment_path, |path| Ok(PathBuf::from(path)))
+    named.map_or_else(deployment_path, |path| expanded(&path, env::home_dir()).ok_or(StoreError::NoHome))
+}
+
+/// A leading `~/` is the home folder, since no shell reads the files of systemd or Docker in which it may stand.
+fn expanded(path: &str, home: Option<PathBuf>) -> Option<PathBuf> {
+    match path.strip_prefix("~/") {
+        Some(below) => Some(home.filter(|home| !home.as_os_str().is_empty())?.join(below)),
+        None => Some(PathBuf::from(path)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::usual_path;
+    use super::{expanded, usual_path};
     use std::path::PathBuf;
 
     #[test]
@@ -41,5 +49,20 @@ mod tests {
             assert_eq!(usual_path(false, Some(app_data.clone()), missing.clone()), None);
             assert_eq!(usual_path(true, missing, Some(home.clone())), None);
         }
+    }
+
+    #[test]
+    fn the_home_folder_where_no_shell_has_read_the_path() {
+        let home = || Some(PathBuf::from("/home/me"));
+        for (path, expected) in [
+            ("~/gateway/token.yaml", Some("/home/me/gateway/token.yaml")),
+            ("/etc/~/token.yaml", Some("/etc/~/token.yaml")),
+            ("~other/token.yaml", Some("~other/token.yaml")),
+            ("token.yaml", Some("token.yaml")),
+        ] {
+            assert_eq!(expanded(path, home()), expected.map(PathBuf::from), "{path}");
+        }
+        assert_eq!(expanded("~/token.yaml", None), None);
+        assert_eq!(expanded("~/token.yaml", Some(PathBuf::new())), None);
     }
 }
