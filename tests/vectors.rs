@@ -226,6 +226,7 @@ fn meaning(settings: &Settings) -> Value {
         "public_paths": policy.public_paths().collect::<Vec<_>>(),
         "token": settings.token.as_ref().map(Secret::reveal),
         "upstream": settings.proxy.upstream.as_ref().map(Upstream::origin),
+        "project": settings.project.as_ref().map(|project| &project.url),
         "connect_timeout": settings.proxy.connect_timeout,
         "response_timeout": settings.proxy.response_timeout,
         "idle_timeout": settings.proxy.idle_timeout,

@@ -125,6 +125,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         {
             self.wrong("SUPABASE_URL", "must be https in production: keys that came over http could be anyone's");
         }
-        Some(origin.origin())
+        // The project calls itself so in `iss`, however its URL is written here (RFC 3986, section 6.2.2.1).
+        Some(origin.origin().to_ascii_lowercase())
     }
 }
