@@ -8,9 +8,9 @@ import { fileURLToPath } from "node:url";
 export const ROOT = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 export const WASM_TARGET = "wasm32-unknown-unknown";
 
-/** Says what is being done, so that nobody wonders about a silent minute. */
+/** Says what is being done, so that nobody wonders about a silent minute, and when, so that one sees what took long. */
 export function step(text) {
-  console.log(`\x1b[1m==> ${text}\x1b[0m`);
+  console.log(`\x1b[1m==> ${text}\x1b[0m (${new Date().toTimeString().slice(0, 8)})`);
 }
 
 /** Runs a command in the project's folder and ends this script with its status if it fails. */

@@ -1,6 +1,7 @@
 // `npm test`: sets up what is missing and runs every test on the real thing. `npm test -- --help` names the parts.
-import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import path from "node:path";
 
 import { buildEmbed } from "./build-embed.mjs";
@@ -11,6 +12,12 @@ import { buildPlayground } from "./playground.mjs";
 import { findLeaks } from "../tests/http/support/leaks.mjs";
 import { withoutChromium } from "../tests/playground/support/find.mjs";
 import { ROOT, WASM_TARGET, ensureBindgen, ensureNodeModules, ensureWasmTarget, fail, run, step } from "./setup.mjs";
+
+/** Milliseconds after which a test file is cut off; the slowest takes a third of it. */
+const FILE_LIMIT = 15 * 60_000;
+
+/** These mostly wait: for a cooldown to end, for a cache to run out. They do so beside the others. */
+const WAITING = /\/(edge-token|rotate-kv|supabase-[a-z]+|wrangler[a-z-]*)\.test\.mjs$/;
 
 const PARTS = {
   rust: ["The core and the native host (cargo test)", testRust],
@@ -31,22 +38,22 @@ function testWasm() {
   run("cargo", ["test", "--locked", "--package", "nodetool-edge-auth", "--target", WASM_TARGET, "--test", "vectors"], { env });
 }
 
-function testJs() {
+async function testJs() {
   ensureNodeModules();
   buildJs("dev");
   buildPackage();
   installPackage();
-  run(process.execPath, ["--test", "--test-concurrency=1", ...testsIn("tests/js"), ...testsIn("tests/package")]);
+  await runFiles([filesIn("tests/js", "tests/package")]);
 }
 
-function testPlayground() {
+async function testPlayground() {
   ensureNodeModules();
   buildPlayground("edge");
   if (withoutChromium) step(`The playground is built, and NOT tested: ${withoutChromium}`);
-  run(process.execPath, ["--test", "--test-concurrency=1", ...testsIn("tests/playground")]);
+  await runFiles([filesIn("tests/playground")]);
 }
 
-function testHttp() {
+async function testHttp() {
   ensureNodeModules();
   buildWorker();
   buildEmbed();
@@ -61,8 +68,8 @@ function testHttp() {
   const python = ensurePython();
   ensureEnvoy(python);
   const env = { ...process.env, NODETOOL_TEST_PYTHON: python, NODETOOL_TEST_TRANSCRIPTS: transcripts };
-  // One file at a time: each starts servers of its own, and some measure memory.
-  run(process.execPath, ["--test", "--test-concurrency=1", ...testsIn("tests/http")], { env });
+  const files = filesIn("tests/http");
+  await runFiles([files.filter((file) => !WAITING.test(file)), files.filter((file) => WAITING.test(file))], { env });
   testTranscripts(transcripts);
 }
 
@@ -111,9 +118,33 @@ function ensureEnvoy(python) {
   if (status !== 0) step("There is no Envoy for this machine: its tests are skipped, unless one is on the path");
 }
 
-function testsIn(folder) {
-  const files = readdirSync(path.join(ROOT, folder)).filter((name) => name.endsWith(".test.mjs"));
-  return files.map((name) => `${folder}/${name}`);
+/** The test files of these folders. */
+function filesIn(...folders) {
+  return folders.flatMap((folder) => readdirSync(path.join(ROOT, folder)).filter((name) => name.endsWith(".test.mjs")).map((name) => `${folder}/${name}`));
+}
+
+/**
+ * Runs test files, those of one lane one after the other: each starts servers of its own, and some measure memory. What the first lane
+ * prints is seen at once, what the others do at their end. A file ends with its last test: one that ran out of time leaves its
+ * servers behind, and must not keep the rest waiting for them.
+ */
+async function runFiles(lanes, options = {}) {
+  const logs = path.join(ROOT, "target", "tmp");
+  mkdirSync(logs, { recursive: true });
+  const running = lanes.map(async (files, index) => {
+    const log = index > 0 && path.join(logs, `lane-${index}.log`);
+    const output = log ? openSync(log, "w") : "inherit";
+    const child = spawn(process.execPath, ["--test", "--test-concurrency=1", "--test-force-exit", `--test-timeout=${FILE_LIMIT}`, ...files], {
+      cwd: ROOT,
+      stdio: ["ignore", output, output],
+      ...options,
+    });
+    const [status] = await once(child, "exit");
+    return { status, log };
+  });
+  const ended = await Promise.all(running);
+  for (const { log } of ended) if (log) process.stdout.write(readFileSync(log));
+  if (ended.some(({ status }) => status !== 0)) fail("\nTests failed: look for `not ok` above.");
 }
 
 const asked = process.argv.slice(2);
@@ -128,6 +159,6 @@ if (unknown.length > 0) fail(`There is no part ${unknown.join(", ")}. The parts 
 for (const [name, [text, test]] of Object.entries(PARTS)) {
   if (asked.length > 0 && !asked.includes(name)) continue;
   step(text);
-  test();
+  await test();
 }
 step("All tests passed.");

@@ -43,8 +43,14 @@ export async function withHost(name, options, body) {
   }
 }
 
+/** Those that a test which ran out of time has left behind end with its file. */
+const children = new Set();
+process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
+
 /** All that a process prints, here and in the transcripts. */
 export function gatherOutput(child, host, kind = "stdout") {
+  children.add(child);
+  child.once("close", () => children.delete(child));
   const output = { stdout: "", stderr: "" };
   for (const [stream, write] of [["stdout", transcript(host, kind)], ["stderr", transcript(host, "stderr")]]) {
     child[stream].setEncoding("utf8").on("data", (text) => {
