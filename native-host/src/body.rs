@@ -132,13 +132,14 @@ pub(crate) fn in_flight(counters: &Arc<Counters>) -> Present {
 /// A limit for the time in which a body brings nothing, though it is asked to.
 pub(crate) struct Pause {
     limit: Duration,
-    end: Pin<Box<Sleep>>,
+    /// Made when it is needed: most bodies are there at once.
+    end: Option<Pin<Box<Sleep>>>,
     is_running: bool,
 }
 
 impl Pause {
-    fn new(limit: Duration) -> Self {
-        Self { limit, end: Box::pin(sleep(limit)), is_running: false }
+    const fn new(limit: Duration) -> Self {
+        Self { limit, end: None, is_running: false }
     }
 
     /// Whether the time is over, after a body was asked for its next part.
@@ -147,11 +148,12 @@ impl Pause {
             self.is_running = false;
             return false;
         }
+        let end = self.end.get_or_insert_with(|| Box::pin(sleep(self.limit)));
         // It begins when somebody waits: that nobody wants more meanwhile is not the sender's fault.
         if !std::mem::replace(&mut self.is_running, true) {
-            self.end.as_mut().reset(Instant::now() + self.limit);
+            end.as_mut().reset(Instant::now() + self.limit);
         }
-        self.end.as_mut().poll(context).is_ready()
+        end.as_mut().poll(context).is_ready()
     }
 }
 

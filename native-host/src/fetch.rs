@@ -1,25 +1,31 @@
 //! Sends a request that may pass to the upstream.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    io,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body::Body as _;
 use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
+    HeaderMap, Method, Request, Response, StatusCode, Version,
     body::Incoming,
     header::{self, HeaderName, HeaderValue},
     http::request::Parts,
     upgrade,
 };
-use nodetool_edge_auth::{Answer, Reason};
-use tokio::time::{Instant, timeout};
+use nodetool_edge_auth::{Answer, Forward, Reason};
+use tokio::time::Instant;
 
 use crate::{
     body::{Progress, RequestBody, ResponseBody},
     gateway::own,
     metrics::{Counters, Present, Source, UpstreamError},
-    plan::{Plan, announce_websocket},
-    pool::{Lease, Pauses, Pool, Reach},
+    plan::{self, announce_websocket},
+    pool::{Alarm, Lease, Pauses, Pool, Reach},
     upgrade as tunnels,
 };
 
@@ -30,6 +36,14 @@ pub(crate) struct Fetch {
     authority: HeaderValue,
     response_timeout: Option<Duration>,
     pauses: Pauses,
+}
+
+/// A request that may pass.
+pub(crate) struct Sent<'a> {
+    /// As the client sent it.
+    pub(crate) head: &'a Parts,
+    pub(crate) forward: &'a Forward<'a>,
+    pub(crate) is_websocket: bool,
 }
 
 enum Failure {
@@ -53,40 +67,40 @@ impl Fetch {
         })
     }
 
-    pub(crate) async fn upstream(&self, mut parts: Parts, body: Incoming, mut plan: Plan) -> (Response<ResponseBody>, Source) {
-        let client = parts.extensions.remove().filter(|_| plan.is_websocket);
-        // HTTP/2 has no upgrades of this kind.
-        plan.is_websocket = client.is_some();
-        plan.apply_for(&self.authority, &mut parts.headers);
+    /// Sends it on, with this body. `upgrade`: the client's connection, to become a WebSocket.
+    pub(crate) async fn send(
+        &self,
+        sent: &Sent<'_>,
+        body: Incoming,
+        upgrade: Option<upgrade::OnUpgrade>,
+    ) -> (Response<ResponseBody>, Source) {
         let (body, progress) = RequestBody::new(body, self.pauses.client);
-        let mut outgoing = Request::new(body);
-        let Some(target) = plan.target(parts.uri) else {
+        let Some(outgoing) = self.outgoing(sent, body) else {
             return (own(Answer::refusal(Reason::MalformedRequest)), Source::Gateway);
         };
-        *outgoing.uri_mut() = target.into();
-        *outgoing.method_mut() = parts.method;
-        *outgoing.headers_mut() = parts.headers;
-        frame(&mut outgoing);
-        let is_reusable = !may_be_left_unread(&outgoing);
-        if !is_reusable {
-            outgoing.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-
-        let began = Instant::now();
-        let answer = match self.send(outgoing, progress).await {
-            Ok((response, mut lease)) => {
-                self.counters.upstream_times.add(began.elapsed());
-                lease.is_reusable = is_reusable;
-                match self.answer(response, lease, client, &plan) {
-                    Some(answer) => return (answer, Source::Upstream),
-                    None => Answer::upstream_unavailable(),
-                }
-            }
+        let answer = match self.exchange(sent, outgoing, progress).await {
+            Ok((response, lease)) => match self.answer(response, lease, sent, upgrade) {
+                Some(answer) => return (answer, Source::Upstream),
+                None => Answer::upstream_unavailable(),
+            },
             Err(Failure::Unavailable) => Answer::upstream_unavailable(),
             Err(Failure::TimedOut) => Answer::upstream_timed_out(),
             Err(Failure::Client) => Answer::refusal(Reason::MalformedRequest),
         };
-        (own(answer.shared(plan.sharing())), Source::Gateway)
+        (own(answer.shared(sent.forward.finish().sharing.as_ref())), Source::Gateway)
+    }
+
+    /// The request as the upstream gets it; nothing if its target is none.
+    fn outgoing(&self, sent: &Sent<'_>, body: RequestBody) -> Option<Request<RequestBody>> {
+        let mut outgoing = Request::new(body);
+        *outgoing.uri_mut() = plan::target(sent.forward, &sent.head.uri)?.into();
+        *outgoing.method_mut() = sent.head.method.clone();
+        *outgoing.headers_mut() = plan::for_upstream(sent.forward, &sent.head.headers, &self.authority, sent.is_websocket);
+        frame(&mut outgoing);
+        if may_be_left_unread(&outgoing) {
+            outgoing.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Some(outgoing)
     }
 
     /// The upstream's answer as the client gets it; nothing if it cannot be passed on.
@@ -94,8 +108,8 @@ impl Fetch {
         &self,
         response: Response<Incoming>,
         lease: Lease,
+        sent: &Sent<'_>,
         client: Option<upgrade::OnUpgrade>,
-        plan: &Plan,
     ) -> Option<Response<ResponseBody>> {
         let (mut parts, body) = response.into_parts();
         // HTTP/1.0 upstreams are answered for in our own version.
@@ -111,21 +125,25 @@ impl Fetch {
             announce_websocket(&mut parts.headers);
             // The connection belongs to the tunnel from here on, and never goes back to the pool.
             let present = Present::new(&self.counters, |counters| &counters.websockets);
-            tunnels::tunnel(client, upstream, plan.until, present);
-            plan.finish(&mut parts);
+            tunnels::tunnel(client, upstream, plan::until(sent.forward), present);
+            plan::finish(&sent.forward.finish(), &mut parts);
             return Some(Response::from_parts(parts, ResponseBody::own(Bytes::new())));
         }
         drop_hop_by_hop(&mut parts.headers);
         say_length_once(parts.status, &mut parts.headers);
-        plan.finish(&mut parts);
+        plan::finish(&sent.forward.finish(), &mut parts);
         Some(Response::from_parts(parts, ResponseBody::upstream(body, lease, self.pauses.upstream)))
     }
 
-    async fn send(
+    async fn exchange(
         &self,
+        sent: &Sent<'_>,
         mut request: Request<RequestBody>,
         progress: Option<Progress>,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
+        let (is_reusable, is_repeatable) = (!may_be_left_unread(&request), may_be_sent_twice(&request));
+        let began = Instant::now();
+        let mut sent_at = began;
         let mut kept = self.pool.take();
         loop {
             let mut lease = match kept.take() {
@@ -142,16 +160,23 @@ impl Fetch {
                     Failure::Unavailable
                 })?,
             };
-            // The upstream may close a kept connection just as it is used again.
-            let spare = if lease.is_reused { spare(&request) } else { None };
-            let sent = within(self.response_timeout, progress.as_ref(), lease.sender.try_send_request(request)).await;
-            let Some(sent) = sent else {
+            if !lease.is_reused {
+                sent_at = Instant::now();
+            }
+            let answer = lease.sender.try_send_request(request);
+            let Some(answered) = within(self.response_timeout, sent_at, progress.as_ref(), &mut lease.alarm, answer).await else {
                 self.counters.upstream_errors.add(UpstreamError::Timeout);
                 return Err(Failure::TimedOut);
             };
-            match sent {
-                Ok(response) => return Ok((response, lease)),
-                Err(mut failed) => match failed.take_message().or(spare) {
+            // The upstream may close a kept connection just as it is used again.
+            let again = || self.outgoing(sent, RequestBody::Empty).filter(|_| is_repeatable);
+            match answered {
+                Ok(response) => {
+                    self.counters.upstream_times.add(began.elapsed());
+                    lease.is_reusable = is_reusable;
+                    return Ok((response, lease));
+                }
+                Err(mut failed) => match failed.take_message().or_else(again) {
                     // Nothing of it was sent, or it does no harm twice. The next try goes over a new connection: a request
                     // that makes the upstream close would otherwise cost all that are kept.
                     Some(unsent) if lease.is_reused => request = unsent,
@@ -167,35 +192,36 @@ impl Fetch {
     }
 }
 
-/// A second copy of a request that may be sent twice: without a body, and of a method that changes nothing
-/// (RFC 9110, section 9.2.1).
-fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if !(is_safe && matches!(request.body(), RequestBody::Empty)) {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::Empty);
-    *copy.uri_mut() = Uri::clone(request.uri());
-    *copy.method_mut() = request.method().clone();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+/// Whether to send a request twice does no harm: without a body, and of a method that changes nothing (RFC 9110, section 9.2.1).
+fn may_be_sent_twice(request: &Request<RequestBody>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) && matches!(request.body(), RequestBody::Empty)
 }
 
 /// Waits for the first byte of an answer. The time runs while nothing of the request's body moves.
-async fn within<T>(limit: Option<Duration>, progress: Option<&Progress>, answer: impl Future<Output = T>) -> Option<T> {
+async fn within<T>(
+    limit: Option<Duration>,
+    began: Instant,
+    progress: Option<&Progress>,
+    alarm: &mut Alarm,
+    answer: impl Future<Output = T>,
+) -> Option<T> {
     let Some(limit) = limit else { return Some(answer.await) };
     let mut answer = std::pin::pin!(answer);
-    let mut seen = progress.map(Progress::count);
-    loop {
-        if let Ok(answer) = timeout(limit, answer.as_mut()).await {
-            return Some(answer);
+    let (mut end, mut seen) = (began + limit, progress.map(Progress::count));
+    poll_fn(|context| {
+        if let Poll::Ready(answer) = answer.as_mut().poll(context) {
+            return Poll::Ready(Some(answer));
         }
-        let count = progress.map(Progress::count);
-        if count == seen {
-            return None;
+        while alarm.is_over(end, context) {
+            let count = progress.map(Progress::count);
+            if count == seen {
+                return Poll::Ready(None);
+            }
+            (end, seen) = (Instant::now() + limit, count);
         }
-        seen = count;
-    }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Whether a switch is to what was asked for (RFC 9110, section 7.8).
@@ -223,20 +249,20 @@ fn may_be_left_unread(request: &Request<RequestBody>) -> bool {
 /// Drops what concerns the upstream's connection only (RFC 9110, section 7.6.1). The length of the body stays, unless
 /// the upstream contradicts it (RFC 9112, section 6.3).
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
+    let mut dropped = Vec::new();
+    for (name, value) in &*headers {
+        if !HOP_BY_HOP.contains(name) {
+            continue;
+        }
+        dropped.push(name.clone());
+        if *name == header::CONNECTION && !value.as_bytes().eq_ignore_ascii_case(b"keep-alive") {
+            let named = value.as_bytes().split(|byte| *byte == b',');
+            dropped.extend(named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()));
+        } else if *name == header::TRANSFER_ENCODING {
+            dropped.push(header::CONTENT_LENGTH);
+        }
     }
-    if headers.remove(header::TRANSFER_ENCODING).is_some() {
-        headers.remove(header::CONTENT_LENGTH);
-    }
-    let found: Vec<HeaderName> = headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned().collect();
-    for name in found {
+    for name in dropped {
         headers.remove(name);
     }
 }
@@ -244,7 +270,7 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
 /// An upstream may say the same length several times, or with zeros before it. To pass that on would leave it to the next
 /// reader what it takes it for (RFC 9110, section 8.6).
 fn say_length_once(status: StatusCode, headers: &mut HeaderMap) {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    let mut lengths = headers.iter().filter(|(name, _)| **name == header::CONTENT_LENGTH).map(|(_, value)| value.as_bytes());
     let Some(length) = lengths.next() else { return };
     let is_plain = length.iter().all(u8::is_ascii_digit) && !matches!(length, [] | [b'0', _, ..]);
     if is_plain && lengths.next().is_none() && status != StatusCode::NO_CONTENT {
@@ -259,8 +285,9 @@ fn say_length_once(status: StatusCode, headers: &mut HeaderMap) {
 }
 
 /// To look for each of them in all headers takes less than to look each of them up.
-static HOP_BY_HOP: [HeaderName; 6] = [
+static HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
+    header::TRANSFER_ENCODING,
     header::UPGRADE,
     header::TE,
     header::PROXY_AUTHENTICATE,

@@ -15,11 +15,10 @@ use nodetool_edge_auth::{Action, Answer, Escaped, Reason, Scheme};
 use crate::{
     body::{self, Observed, ResponseBody},
     clock,
-    fetch::Fetch,
+    fetch::{Fetch, Sent},
     judge::Judge,
     metrics::{Counters, Metrics, Present, Source},
     observe::{self, RequestId},
-    plan::Plan,
     pool::Reach,
     request, respond,
 };
@@ -99,31 +98,31 @@ impl Gateway {
 
     async fn answer(
         &self,
-        parts: Parts,
+        mut parts: Parts,
         body: Incoming,
         id: &RequestId,
         peer: &str,
         scheme: Scheme,
     ) -> (Response<ResponseBody>, Source) {
-        let plan = {
-            let Some(mut facts) = request::facts(&parts, !body.is_end_stream(), Some(peer)) else {
-                observe::unreadable(&parts, id, peer, &self.seen.counters);
-                return (own(Answer::refusal(Reason::MalformedRequest)), Source::Gateway);
-            };
-            facts.scheme(scheme).request_id(id.as_str());
-            let outcome = self.judge.judge(&mut facts).await;
-            // Behind trusted proxies it is not who connected.
-            let client = self.judge.policy().client(&facts).unwrap_or(peer);
-            observe::judged(&outcome, &facts, id, client, &self.seen.counters);
-            match Action::of(&outcome.verdict, self.judge.policy(), &facts, clock::now()) {
-                Action::Respond(answer) => return (own(answer), Source::Gateway),
-                Action::Forward(forward) => Plan::new(&forward, &parts.headers, facts.is_websocket()),
-            }
+        // HTTP/2 has no upgrades of this kind.
+        let upgrade = parts.extensions.remove();
+        let Some(mut facts) = request::facts(&parts, !body.is_end_stream(), Some(peer)) else {
+            observe::unreadable(&parts, id, peer, &self.seen.counters);
+            return (own(Answer::refusal(Reason::MalformedRequest)), Source::Gateway);
         };
-        match &self.upstream {
-            Some(upstream) => upstream.upstream(parts, body, plan).await,
+        facts.scheme(scheme).request_id(id.as_str());
+        let outcome = self.judge.judge(&mut facts).await;
+        // Behind trusted proxies it is not who connected.
+        let client = self.judge.policy().client(&facts).unwrap_or(peer);
+        observe::judged(&outcome, &facts, id, client, &self.seen.counters);
+        match (Action::of(&outcome.verdict, self.judge.policy(), &facts, clock::now()), &self.upstream) {
+            (Action::Respond(answer), _) => (own(answer), Source::Gateway),
+            (Action::Forward(forward), Some(upstream)) => {
+                let upgrade = upgrade.filter(|_| facts.is_websocket());
+                upstream.send(&Sent { head: &parts, forward: &forward, is_websocket: upgrade.is_some() }, body, upgrade).await
+            }
             // Nothing is forwarded where there is none.
-            None => (own(Answer::upstream_unavailable()), Source::Gateway),
+            (Action::Forward(_), None) => (own(Answer::upstream_unavailable()), Source::Gateway),
         }
     }
 }

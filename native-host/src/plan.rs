@@ -1,4 +1,4 @@
-//! What of a request goes on, and what becomes of the answer: settled while the headers of the request were looked at.
+//! What of a request goes on, and what becomes of its answer: the word of the core in the types of hyper.
 
 use std::time::Duration;
 
@@ -8,21 +8,10 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
     http::{response, uri::PathAndQuery},
 };
-use nodetool_edge_auth::{Finish, Forward, Sharing};
+use nodetool_edge_auth::{Finish, Forward};
 use tokio::time::Instant;
 
 use crate::clock;
-
-pub(crate) struct Plan {
-    dropped: Vec<HeaderName>,
-    set: Vec<(HeaderName, HeaderValue)>,
-    /// Path and query, if not as they came.
-    target: Option<String>,
-    pub(crate) is_websocket: bool,
-    /// When an upgraded connection ends with the token of the client.
-    pub(crate) until: Option<Instant>,
-    finish: Finish,
-}
 
 /// What the connection of a client says to its own server, which frames nothing anew within one process.
 const OWN_CONNECTION: [HeaderName; 3] = [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
@@ -30,84 +19,98 @@ const OWN_CONNECTION: [HeaderName; 3] = [header::HOST, header::CONTENT_LENGTH, h
 /// What makes a WebSocket of a request.
 const UPGRADE: [HeaderName; 2] = [header::CONNECTION, header::UPGRADE];
 
-impl Plan {
-    /// For an upstream that is reached over a connection of its own.
-    pub(crate) fn new(forward: &Forward<'_>, headers: &HeaderMap, is_websocket: bool) -> Self {
-        let dropped = headers.keys().filter(|name| !forward.keeps(name.as_str())).cloned().collect();
-        Self::with(forward, dropped, is_websocket)
-    }
+/// What the gateway adds to the headers of a client, at most.
+const ADDED: usize = 10;
 
-    /// For a service that answers the client over the very connection.
-    pub(crate) fn within(forward: &Forward<'_>, headers: &HeaderMap, is_websocket: bool) -> Self {
-        let is_own = |name: &HeaderName| OWN_CONNECTION.contains(name) || (is_websocket && UPGRADE.contains(name));
-        let dropped = headers.keys().filter(|name| !is_own(name) && !forward.keeps(name.as_str())).cloned().collect();
-        Self::with(forward, dropped, is_websocket)
+/// The headers for an upstream of this authority, which is reached over a connection of its own.
+pub(crate) fn for_upstream(forward: &Forward<'_>, from: &HeaderMap, authority: &HeaderValue, is_websocket: bool) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(from.len() + ADDED);
+    headers.insert(header::HOST, authority.clone());
+    copy(from, &mut headers, |name| forward.keeps(name.as_str()));
+    set(forward, &mut headers);
+    if is_websocket {
+        announce_websocket(&mut headers);
     }
+    join_cookies(&mut headers);
+    headers
+}
 
-    fn with(forward: &Forward<'_>, dropped: Vec<HeaderName>, is_websocket: bool) -> Self {
+/// The headers for a service that answers the client over the very connection.
+pub(crate) fn within(forward: &Forward<'_>, from: &HeaderMap, is_websocket: bool) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(from.len() + ADDED);
+    let is_own = |name: &HeaderName| OWN_CONNECTION.contains(name) || (is_websocket && UPGRADE.contains(name));
+    copy(from, &mut headers, |name| is_own(name) || forward.keeps(name.as_str()));
+    set(forward, &mut headers);
+    headers
+}
+
+fn copy(from: &HeaderMap, to: &mut HeaderMap, keeps: impl Fn(&HeaderName) -> bool) {
+    for (name, value) in from {
+        if keeps(name) {
+            to.append(name, value.clone());
+        }
+    }
+}
+
+/// To find a name or a value here takes less than to make it anew.
+static NAMES: [HeaderName; 7] = [
+    HeaderName::from_static("x-user-id"),
+    HeaderName::from_static("x-auth-token-type"),
+    HeaderName::from_static("x-auth-role"),
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-request-id"),
+];
+static VALUES: [HeaderValue; 5] = [
+    HeaderValue::from_static("1"),
+    HeaderValue::from_static("http"),
+    HeaderValue::from_static("https"),
+    HeaderValue::from_static("static"),
+    HeaderValue::from_static("user"),
+];
+
+fn set(forward: &Forward<'_>, headers: &mut HeaderMap) {
+    for (name, value) in forward.sets() {
+        let known = VALUES.iter().find(|known| known.as_bytes() == value.as_bytes()).cloned();
         // Values that no header can carry were refused before; should one appear, the header is missing, not forged.
-        let set = forward
-            .sets()
-            .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(value).ok()?)))
-            .collect();
-        let target = forward.rewritten_target().map(str::to_owned);
-        let until = is_websocket.then(clock::now).and_then(|now| {
-            let end = forward.until(now)?;
-            Some(Instant::now() + Duration::from_millis(end.millis_since(now)))
-        });
-        Self { dropped, set, target, is_websocket, until, finish: forward.finish() }
+        let Some(value) = known.or_else(|| HeaderValue::from_str(value).ok()) else { continue };
+        match NAMES.iter().find(|known| known.as_str() == name) {
+            Some(known) => headers.insert(known, value),
+            None => headers.insert(name, value),
+        };
     }
+}
 
-    /// Path and query as they go on: the very bytes that were judged, but for a token. Nothing if they are no target.
-    pub(crate) fn target(&mut self, uri: Uri) -> Option<PathAndQuery> {
-        match self.target.take() {
-            Some(rewritten) => PathAndQuery::from_maybe_shared(Bytes::from(rewritten)).ok(),
-            None => Some(uri.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/"))),
-        }
+/// Path and query as they go on: the very bytes that were judged, but for a token. Nothing if they are no target.
+pub(crate) fn target(forward: &Forward<'_>, uri: &Uri) -> Option<PathAndQuery> {
+    match forward.rewritten_target() {
+        Some(rewritten) => PathAndQuery::from_maybe_shared(Bytes::from(rewritten.to_owned())).ok(),
+        None => Some(uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"))),
     }
+}
 
-    /// The whole URI with that target.
-    pub(crate) fn uri(&mut self, uri: Uri) -> Option<Uri> {
-        if self.target.is_none() {
-            return Some(uri);
-        }
-        let mut parts = uri.into_parts();
-        parts.path_and_query = Some(self.target(Uri::default())?);
-        Uri::from_parts(parts).ok()
+/// The whole URI with that target.
+pub(crate) fn uri(forward: &Forward<'_>, uri: &Uri) -> Option<Uri> {
+    let mut parts = uri.clone().into_parts();
+    if forward.rewritten_target().is_some() {
+        parts.path_and_query = Some(target(forward, uri)?);
     }
+    Uri::from_parts(parts).ok()
+}
 
-    /// Makes the headers of the client those that go on.
-    pub(crate) fn apply(&mut self, headers: &mut HeaderMap) {
-        for name in &self.dropped {
-            headers.remove(name);
-        }
-        for (name, value) in self.set.drain(..) {
-            headers.insert(name, value);
-        }
-    }
+/// When an upgraded connection ends with the token of the client.
+pub(crate) fn until(forward: &Forward<'_>) -> Option<Instant> {
+    let now = clock::now();
+    Some(Instant::now() + Duration::from_millis(forward.until(now)?.millis_since(now)))
+}
 
-    /// The same for an upstream of this authority.
-    pub(crate) fn apply_for(&mut self, authority: &HeaderValue, headers: &mut HeaderMap) {
-        self.apply(headers);
-        headers.insert(header::HOST, authority.clone());
-        if self.is_websocket {
-            announce_websocket(headers);
-        }
-        join_cookies(headers);
+/// Makes an answer what the client gets.
+pub(crate) fn finish(finish: &Finish, answer: &mut response::Parts) {
+    if let (StatusCode::SWITCHING_PROTOCOLS, Some(subprotocol)) = (answer.status, finish.subprotocol) {
+        answer.headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
     }
-
-    /// Makes an answer what the client gets.
-    pub(crate) fn finish(&self, answer: &mut response::Parts) {
-        if let (StatusCode::SWITCHING_PROTOCOLS, Some(subprotocol)) = (answer.status, self.finish.subprotocol) {
-            answer.headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
-        }
-        share(&mut answer.headers, &self.finish);
-    }
-
-    /// Who may read an answer, if that is the gateway's affair.
-    pub(crate) const fn sharing(&self) -> Option<&Sharing> {
-        self.finish.sharing.as_ref()
-    }
+    share(&mut answer.headers, finish);
 }
 
 /// What a request for a WebSocket says of its connection, and the answer that grants it (RFC 6455, section 4).

@@ -2,7 +2,9 @@
 
 use std::{
     io,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Context,
     time::{Duration, Instant},
 };
 
@@ -12,7 +14,7 @@ use nodetool_edge_auth::{ProxySettings, Settings, Upstream};
 use socket2::SockRef;
 use tokio::{
     net::TcpStream,
-    time::{sleep, timeout},
+    time::{self, Sleep, sleep, sleep_until, timeout},
 };
 use tokio_rustls::TlsStream;
 
@@ -93,6 +95,28 @@ impl Reach {
     }
 }
 
+/// A timer for one wait after the other. It may ring too early, for a wait that is over: to see that now and then costs less than to
+/// set one up and take it down for each request.
+#[derive(Default)]
+pub(crate) struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    /// Whether this moment has come. If not, the task is woken when it does.
+    pub(crate) fn is_over(&mut self, end: time::Instant, context: &mut Context<'_>) -> bool {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(end)));
+        if sleep.deadline() > end {
+            sleep.as_mut().reset(end);
+        }
+        while sleep.as_mut().poll(context).is_ready() {
+            if end <= time::Instant::now() {
+                return true;
+            }
+            sleep.as_mut().reset(end);
+        }
+        false
+    }
+}
+
 pub(crate) struct Pool {
     reach: Reach,
     kept: Mutex<Kept>,
@@ -116,12 +140,15 @@ impl Kept {
 
 struct Idle {
     sender: SendRequest<RequestBody>,
+    alarm: Alarm,
     since: Instant,
 }
 
 /// A connection in use by one request.
 pub(crate) struct Lease {
     pub(crate) sender: SendRequest<RequestBody>,
+    /// For who waits for an answer.
+    pub(crate) alarm: Alarm,
     /// Whether it has served others before.
     pub(crate) is_reused: bool,
     /// Whether it may serve others after.
@@ -137,7 +164,7 @@ impl Lease {
         }
         let mut kept = self.pool.kept();
         if kept.idle.len() < MAX_IDLE {
-            kept.idle.push(Idle { sender: self.sender, since: Instant::now() });
+            kept.idle.push(Idle { sender: self.sender, alarm: self.alarm, since: Instant::now() });
             if !std::mem::replace(&mut kept.is_tended, true) {
                 tokio::spawn(Arc::clone(&self.pool).tend());
             }
@@ -155,8 +182,8 @@ impl Pool {
         let mut kept = self.kept();
         kept.close_expired();
         let at = kept.idle.iter().rposition(|connection| connection.sender.is_ready())?;
-        let sender = kept.idle.remove(at).sender;
-        Some(Lease { sender, is_reused: true, is_reusable: true, pool: Arc::clone(self) })
+        let Idle { sender, alarm, .. } = kept.idle.remove(at);
+        Some(Lease { sender, alarm, is_reused: true, is_reusable: true, pool: Arc::clone(self) })
     }
 
     /// Closes connections when their time is over, also when nobody asks for one any more.
@@ -184,6 +211,6 @@ impl Pool {
             // How it ended is told to the request that used it.
             let _ = connection.with_upgrades().await;
         });
-        Ok(Lease { sender, is_reused: false, is_reusable: true, pool: Arc::clone(self) })
+        Ok(Lease { sender, alarm: Alarm::default(), is_reused: false, is_reusable: true, pool: Arc::clone(self) })
     }
 }

@@ -18,15 +18,14 @@ use hyper::{
     Request, Response,
     http::{Extensions, request::Parts},
 };
-use nodetool_edge_auth::{Action, Answer, Identity, Reason, Scheme, Verdict};
+use nodetool_edge_auth::{Action, Answer, Finish, Identity, Reason, Scheme, Verdict};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
     clock,
     observe::{self, RequestId},
-    plan::Plan,
-    request, respond,
+    plan, request, respond,
 };
 use setup::Shared;
 
@@ -108,13 +107,13 @@ impl AuthLayer {
     }
 
     /// What goes on, and how its answer is finished; or the answer.
-    async fn judge(&self, parts: &mut Parts, has_body: bool, id: &RequestId) -> Result<Plan, Answer> {
+    async fn judge(&self, parts: &mut Parts, has_body: bool, id: &RequestId) -> Result<Finish, Answer> {
         // Nobody but this layer says who somebody is.
         parts.extensions.remove::<Identity>();
         let peer = self.peer.as_ref().and_then(|peer| peer(&parts.extensions)).map(|peer| peer.to_canonical().to_string());
         let Shared { judge, counters, .. } = &*self.shared;
         let shown = peer.as_deref().unwrap_or_default();
-        let (mut plan, identity) = {
+        let (uri, headers, finish, identity) = {
             let Some(mut facts) = request::facts(parts, has_body, peer.as_deref()) else {
                 observe::unreadable(parts, id, shown, counters);
                 return Err(Answer::refusal(Reason::MalformedRequest));
@@ -125,19 +124,17 @@ impl AuthLayer {
             match Action::of(&outcome.verdict, judge.policy(), &facts, clock::now()) {
                 Action::Respond(answer) => return Err(answer),
                 Action::Forward(forward) => {
-                    (Plan::within(&forward, &parts.headers, facts.is_websocket()), identity(&outcome.verdict))
+                    let uri = plan::uri(&forward, &parts.uri).ok_or_else(|| Answer::refusal(Reason::MalformedRequest))?;
+                    let headers = plan::within(&forward, &parts.headers, facts.is_websocket());
+                    (uri, headers, forward.finish(), identity(&outcome.verdict))
                 }
             }
         };
-        let Some(uri) = plan.uri(std::mem::take(&mut parts.uri)) else {
-            return Err(Answer::refusal(Reason::MalformedRequest));
-        };
-        parts.uri = uri;
-        plan.apply(&mut parts.headers);
+        (parts.uri, parts.headers) = (uri, headers);
         if let Some(identity) = identity {
             parts.extensions.insert(identity);
         }
-        Ok(plan)
+        Ok(finish)
     }
 }
 
@@ -193,9 +190,9 @@ where
             let (mut parts, body) = request.into_parts();
             let id = RequestId::of(&parts.headers);
             let (mut head, body) = match layer.judge(&mut parts, !body.is_end_stream(), &id).await {
-                Ok(plan) => {
+                Ok(finish) => {
                     let (mut head, body) = inner.call(Request::from_parts(parts, body)).await?.into_parts();
-                    plan.finish(&mut head);
+                    plan::finish(&finish, &mut head);
                     (head, AuthBody::inner(body))
                 }
                 Err(answer) => own(answer),

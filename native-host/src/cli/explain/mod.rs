@@ -22,7 +22,7 @@ use super::{
 use crate::{
     clock,
     judge::Host,
-    plan::Plan,
+    plan,
     project::{self, Project},
     request,
     store::{self, Found, StoreError, TokenSource},
@@ -155,8 +155,7 @@ impl Follows {
         };
         let authority = upstream.unwrap_or_default();
         let host = HeaderValue::from_str(&authority).unwrap_or(HeaderValue::from_static(""));
-        let mut headers = headers.clone();
-        Plan::new(forward, &headers, facts.is_websocket()).apply_for(&host, &mut headers);
+        let headers = plan::for_upstream(forward, headers, &host, facts.is_websocket());
         let headers = headers.iter().map(|(name, value)| (name.to_string(), masked(name, value))).collect();
         Self::Forward { authority, headers }
     }
