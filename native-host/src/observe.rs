@@ -1,18 +1,15 @@
 //! What is told of requests: the id of each, what became of it, and who was refused or let into `/admin`.
 
-use hyper::{
-    HeaderMap,
-    header::{HeaderName, HeaderValue},
-    http::request::Parts,
-};
+use hyper::{HeaderMap, header::HeaderValue, http::request::Parts};
 use nodetool_edge_auth::{Escaped, Facts, Identity, Outcome, Reason, TokenType, Verdict, is_request_id};
 
-use crate::metrics::{Counters, Lookup};
+use crate::{
+    headers::X_REQUEST_ID,
+    metrics::{Counters, Lookup},
+};
 
 /// The target of lines that are always taken: an audit with gaps is none. Only those who may pass can cause them.
 pub(crate) const UNLIMITED: &str = "nodetool_auth::audit";
-
-pub(crate) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Of what strangers say, no more than this stands in one line, in characters.
 pub(crate) const MAX_METHOD: usize = 32;
@@ -26,7 +23,7 @@ impl RequestId {
     /// That of the client, or of a proxy in front, if it is harmless; else a new one, which is no secret.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         // To look at every name takes less than to look this one up.
-        let mut given = headers.iter().filter(|(name, _)| **name == REQUEST_ID).map(|(_, value)| value);
+        let mut given = headers.iter().filter(|(name, _)| **name == X_REQUEST_ID).map(|(_, value)| value);
         match (given.next(), given.next()) {
             (Some(one), None) if is_request_id(one.as_bytes()) => Self(one.clone()),
             _ => Self::random(),
@@ -52,7 +49,7 @@ impl RequestId {
 
     /// Tells it to the client, in place of what the upstream calls the request.
     pub(crate) fn tell(self, headers: &mut HeaderMap) {
-        headers.insert(&REQUEST_ID, self.0);
+        headers.insert(&X_REQUEST_ID, self.0);
     }
 }
 
@@ -130,7 +127,7 @@ fn admitted(who: &Identity, facts: &Facts<'_>, id: &RequestId, peer: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{REQUEST_ID, RequestId};
+    use super::{RequestId, X_REQUEST_ID};
     use hyper::{HeaderMap, header::HeaderValue};
 
     #[test]
@@ -144,9 +141,9 @@ mod tests {
     #[test]
     fn one_harmless_id_is_taken_and_two_are_none() {
         let mut headers = HeaderMap::new();
-        headers.append(&REQUEST_ID, HeaderValue::from_static("abc-1"));
+        headers.append(&X_REQUEST_ID, HeaderValue::from_static("abc-1"));
         assert_eq!(RequestId::of(&headers).as_str(), "abc-1");
-        headers.append(&REQUEST_ID, HeaderValue::from_static("abc-2"));
+        headers.append(&X_REQUEST_ID, HeaderValue::from_static("abc-2"));
         assert_eq!(RequestId::of(&headers).as_str().len(), 32);
     }
 }

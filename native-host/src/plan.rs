@@ -11,7 +11,7 @@ use hyper::{
 use nodetool_edge_auth::{Finish, Forward};
 use tokio::time::Instant;
 
-use crate::clock;
+use crate::{clock, headers};
 
 /// What the connection of a client says to its own server, which frames nothing anew within one process.
 const OWN_CONNECTION: [HeaderName; 3] = [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
@@ -19,8 +19,8 @@ const OWN_CONNECTION: [HeaderName; 3] = [header::HOST, header::CONTENT_LENGTH, h
 /// What makes a WebSocket of a request.
 const UPGRADE: [HeaderName; 2] = [header::CONNECTION, header::UPGRADE];
 
-/// What the gateway adds to the headers of a client, at most.
-const ADDED: usize = 10;
+/// For what the gateway adds to the headers of most requests.
+const ADDED: usize = 6;
 
 /// The headers for an upstream of this authority, which is reached over a connection of its own.
 pub(crate) fn for_upstream(forward: &Forward<'_>, from: &HeaderMap, authority: &HeaderValue, is_websocket: bool) -> HeaderMap {
@@ -52,33 +52,9 @@ fn copy(from: &HeaderMap, to: &mut HeaderMap, keeps: impl Fn(&HeaderName) -> boo
     }
 }
 
-/// To find a name or a value here takes less than to make it anew.
-static NAMES: [HeaderName; 7] = [
-    HeaderName::from_static("x-user-id"),
-    HeaderName::from_static("x-auth-token-type"),
-    HeaderName::from_static("x-auth-role"),
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-proto"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-request-id"),
-];
-static VALUES: [HeaderValue; 5] = [
-    HeaderValue::from_static("1"),
-    HeaderValue::from_static("http"),
-    HeaderValue::from_static("https"),
-    HeaderValue::from_static("static"),
-    HeaderValue::from_static("user"),
-];
-
-fn set(forward: &Forward<'_>, headers: &mut HeaderMap) {
-    for (name, value) in forward.sets() {
-        let known = VALUES.iter().find(|known| known.as_bytes() == value.as_bytes()).cloned();
-        // Values that no header can carry were refused before; should one appear, the header is missing, not forged.
-        let Some(value) = known.or_else(|| HeaderValue::from_str(value).ok()) else { continue };
-        match NAMES.iter().find(|known| known.as_str() == name) {
-            Some(known) => headers.insert(known, value),
-            None => headers.insert(name, value),
-        };
+fn set(forward: &Forward<'_>, to: &mut HeaderMap) {
+    for (name, value) in forward.sets().filter_map(|(name, value)| headers::own(name, value)) {
+        to.insert(name, value);
     }
 }
 

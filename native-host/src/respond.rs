@@ -4,19 +4,18 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{
-    HeaderMap, Response, StatusCode,
-    header::{HeaderName, HeaderValue},
-};
+use hyper::{HeaderMap, Response, StatusCode};
 use nodetool_edge_auth::Answer;
 
+use crate::headers;
+
+/// For the headers of most answers, and two of hyper's own.
+const ROOM: usize = 6;
+
 pub(crate) fn answer(answer: Answer) -> Response<Full<Bytes>> {
-    let mut headers = HeaderMap::with_capacity(4);
-    for (name, value) in answer.headers() {
-        // Values that no header can carry were refused before; should one appear, the header is missing.
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.append(HeaderName::from_static(name), value);
-        }
+    let mut headers = HeaderMap::with_capacity(ROOM);
+    for (name, value) in answer.headers().filter_map(|(name, value)| headers::own(name, value)) {
+        headers.append(name, value);
     }
     let body = match answer.body {
         Cow::Borrowed(body) => Bytes::from_static(body.as_bytes()),
