@@ -76,7 +76,7 @@ async function testHttp() {
 
 /** The binary of the image, where there is something to run it and a C compiler for its libc; the tests of it are skipped where not. */
 function buildStatic() {
-  const works = (command, ...args) => spawnSync(command, args, { stdio: "ignore" }).status === 0;
+  const works = (command, ...args) => spawnSync(command, args, { stdio: "ignore", timeout: 60_000 }).status === 0;
   const target = { x64: "x86_64-unknown-linux-musl", arm64: "aarch64-unknown-linux-musl" }[process.arch];
   const missing = !works("docker", "info") && !works("podman", "info") ? "Neither docker nor podman runs here" : !works("musl-gcc", "--version") ? "There is no musl-gcc (Debian: musl-tools)" : undefined;
   if (missing) return step(`${missing}: the image is NOT built, and its tests are skipped`);

@@ -49,7 +49,7 @@ function spawnMounted(home, script, args = ["serve"]) {
   return { child, output, exited };
 }
 const UNSHARE = process.getuid?.() === 0 ? ["-m"] : ["-Urm"];
-const NO_MOUNTS = spawnSync("unshare", [...UNSHARE, "mount", "-t", "tmpfs", "none", "/mnt"]).status === 0 ? false : "nothing can be mounted here";
+const NO_MOUNTS = spawnSync("unshare", [...UNSHARE, "mount", "-t", "tmpfs", "none", "/mnt"], { timeout: 10_000 }).status === 0 ? false : "nothing can be mounted here";
 
 describe("deployment file", () => {
   test("a file that is a mount of its own is written in place", { skip: NO_MOUNTS }, async () => {

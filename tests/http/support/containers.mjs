@@ -12,7 +12,7 @@ export const STATIC_BINARY = path.join(ROOT, "target", `${ARCHITECTURE}-unknown-
 export const IMAGE = "nodetool-auth-test";
 const PROBE = "nodetool-auth-probe";
 
-export const ENGINE = ["docker", "podman"].find((name) => spawnSync(name, ["info"], { stdio: "ignore" }).status === 0);
+export const ENGINE = ["docker", "podman"].find((name) => spawnSync(name, ["info"], { stdio: "ignore", timeout: 60_000 }).status === 0);
 export const COMPOSE = [["docker", "compose"], ["podman-compose"]].find((command) => spawnSync(command[0], [...command.slice(1), "version"], { stdio: "ignore" }).status === 0 && command[0].startsWith(ENGINE));
 
 /** Runs the engine to its end. */
