@@ -26,6 +26,8 @@ const HELP: &str = "Each setting is also read from the environment variable of i
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
+    // First, since what has been given stays.
+    memory::keep_small();
     // Every subcommand has tokens in its hands.
     if let Err(error) = memory::keep_private() {
         eprintln!("nodetool-auth: a core dump of this process could hold tokens, and cannot be forbidden: {error}");
