@@ -3,14 +3,17 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync, readdirSync } from "node:fs";
+import http from "node:http";
 import http2 from "node:http2";
 import net from "node:net";
 import { describe, test as nodeTest } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { WebSocket } from "ws";
 
+import { answerTo } from "./support/clients.mjs";
 import { AUTHORIZATION, STATIC } from "./support/hosts.mjs";
 import { ask, exchange, request } from "./support/raw.mjs";
-import { startRawUpstream } from "./support/raw-upstream.mjs";
+import { echo, startRawUpstream } from "./support/raw-upstream.mjs";
 import { serving as servingBoth } from "./support/serving.mjs";
 
 const test = (title, options, run = options) => nodeTest(title, { timeout: 120_000, ...(run === options ? {} : options) }, run);
@@ -244,6 +247,28 @@ describe("an upstream", () => {
         socket.destroy();
       }
       assert.ok(grown < 40_000, `${grown} KB for 10 uploads`);
+    }, { start });
+  });
+
+  test("has the whole of its time for each request on a kept connection", () => {
+    const start = () =>
+      startRawUpstream(async (request) => {
+        if (request.target === "/never") return;
+        // Longer than what is left of the time of the request before, shorter than its own.
+        if (request.target === "/late") await sleep(1300);
+        request.socket.write(echo(request));
+      });
+    return serving({ UPSTREAM_TIMEOUT: "2" }, async (host, upstream) => {
+      // Over one connection, since each thread of the gateway has its own to the upstream.
+      const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+      const statuses = [];
+      for (const path of ["/first", "/late", "/late", "/never"]) {
+        const outgoing = http.request({ port: host.port, host: "127.0.0.1", path, agent, headers: Object.fromEntries([AUTHORIZATION]) });
+        statuses.push((await answerTo(outgoing.end())).status);
+      }
+      agent.destroy();
+      assert.deepEqual(statuses, [200, 200, 200, 504]);
+      assert.equal(new Set(upstream.requests.map(({ socket }) => socket)).size, 1, "they shared a connection");
     }, { start });
   });
 
