@@ -58,7 +58,7 @@ impl Fetch {
         // HTTP/2 has no upgrades of this kind.
         plan.is_websocket = client.is_some();
         plan.apply_for(&self.authority, &mut parts.headers);
-        let (body, progress) = RequestBody::new(body, self.pauses.client);
+        let (body, progress) = RequestBody::new(body, parts.extensions.remove(), self.pauses.client);
         let mut outgoing = Request::new(body);
         let Some(target) = plan.target(parts.uri) else {
             return (own(Answer::refusal(Reason::MalformedRequest)), Source::Gateway);

@@ -3,6 +3,7 @@
 mod activity;
 mod client;
 mod connection;
+mod conversation;
 mod descriptors;
 mod listening;
 mod signals;
