@@ -185,19 +185,13 @@ impl Activity {
 
     /// Bytes went.
     pub(super) fn sent(&self) {
-        if self.stalls_since.load(Ordering::Relaxed) != NEVER {
-            self.stalls_since.store(NEVER, Ordering::Relaxed);
+        if self.stalls_since.load(Ordering::Relaxed) == NEVER {
+            return;
         }
+        self.stalls_since.store(NEVER, Ordering::Relaxed);
         // The rest of an answer is no idleness. HTTP/2 sends by itself, to see whether the client is there.
         if !self.is_http2() && !self.is_busy() && self.has_served() && !self.is_in_head() {
             self.waits_since.store(self.now(), Ordering::Relaxed);
-        }
-    }
-
-    /// All bytes went that were to go.
-    pub(super) fn flushed(&self) {
-        if self.stalls_since.load(Ordering::Relaxed) != NEVER {
-            self.sent();
         }
     }
 

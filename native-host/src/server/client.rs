@@ -228,11 +228,7 @@ impl AsyncWrite for ClientStream {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(context);
         // TLS takes more than it has sent.
-        if flushed.is_pending() {
-            this.client.activity.stalled();
-        } else {
-            this.client.activity.flushed();
-        }
+        this.note_write(&flushed);
         flushed
     }
 
