@@ -1,4 +1,4 @@
-//! One connection of a client, from its first byte to its end.
+//! One connection of a client, from its first byte to where it is known what is spoken over it.
 
 use std::{io, sync::Arc, time::Duration};
 
