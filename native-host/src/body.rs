@@ -165,20 +165,33 @@ pub(crate) enum RequestBody {
     Streamed(Box<Streamed>),
 }
 
+/// Whatever is to be let go of when the body of a request was read to its end, or nobody wants the rest. It comes with the
+/// request.
+#[derive(Clone)]
+pub(crate) struct Held(#[expect(dead_code, reason = "only held")] Arc<dyn Send + Sync>);
+
+impl Held {
+    pub(crate) fn new(held: impl Send + Sync + 'static) -> Self {
+        Self(Arc::new(held))
+    }
+}
+
 pub(crate) struct Streamed {
     body: Incoming,
+    // After the body: both go at once.
+    _held: Option<Held>,
     pause: Option<Pause>,
     progress: Progress,
 }
 
 impl RequestBody {
     /// The client's body, which may pause for so long, and how to see that it moves, if there is one.
-    pub(crate) fn new(body: Incoming, pause: Option<Duration>) -> (Self, Option<Progress>) {
+    pub(crate) fn new(body: Incoming, held: Option<Held>, pause: Option<Duration>) -> (Self, Option<Progress>) {
         if body.is_end_stream() {
             return (Self::Empty, None);
         }
         let progress = Progress::default();
-        let streamed = Streamed { body, pause: pause.map(Pause::new), progress: progress.clone() };
+        let streamed = Streamed { body, _held: held, pause: pause.map(Pause::new), progress: progress.clone() };
         (Self::Streamed(Box::new(streamed)), Some(progress))
     }
 }

@@ -21,7 +21,7 @@ use nodetool_edge_auth::{Answer, Forward, Reason};
 use tokio::time::Instant;
 
 use crate::{
-    body::{Progress, RequestBody, ResponseBody},
+    body::{Held, Progress, RequestBody, ResponseBody},
     gateway::own,
     metrics::{Counters, Present, Source, UpstreamError},
     plan::{self, announce_websocket},
@@ -67,14 +67,14 @@ impl Fetch {
         })
     }
 
-    /// Sends it on, with this body. `upgrade`: the client's connection, to become a WebSocket.
+    /// Sends it on, with this body and what is held as long. `upgrade`: the client's connection, to become a WebSocket.
     pub(crate) async fn send(
         &self,
         sent: &Sent<'_>,
-        body: Incoming,
+        (body, held): (Incoming, Option<Held>),
         upgrade: Option<upgrade::OnUpgrade>,
     ) -> (Response<ResponseBody>, Source) {
-        let (body, progress) = RequestBody::new(body, self.pauses.client);
+        let (body, progress) = RequestBody::new(body, held, self.pauses.client);
         let Some(outgoing) = self.outgoing(sent, body) else {
             return (own(Answer::refusal(Reason::MalformedRequest)), Source::Gateway);
         };

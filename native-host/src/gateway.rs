@@ -106,6 +106,7 @@ impl Gateway {
     ) -> (Response<ResponseBody>, Source) {
         // HTTP/2 has no upgrades of this kind.
         let upgrade = parts.extensions.remove();
+        let held = parts.extensions.remove();
         let Some(mut facts) = request::facts(&parts, !body.is_end_stream(), Some(peer)) else {
             observe::unreadable(&parts, id, peer, &self.seen.counters);
             return (own(Answer::refusal(Reason::MalformedRequest)), Source::Gateway);
@@ -119,7 +120,8 @@ impl Gateway {
             (Action::Respond(answer), _) => (own(answer), Source::Gateway),
             (Action::Forward(forward), Some(upstream)) => {
                 let upgrade = upgrade.filter(|_| facts.is_websocket());
-                upstream.send(&Sent { head: &parts, forward: &forward, is_websocket: upgrade.is_some() }, body, upgrade).await
+                let sent = Sent { head: &parts, forward: &forward, is_websocket: upgrade.is_some() };
+                upstream.send(&sent, (body, held), upgrade).await
             }
             // Nothing is forwarded where there is none.
             (Action::Forward(_), None) => (own(Answer::upstream_unavailable()), Source::Gateway),

@@ -1,8 +1,10 @@
-//! Threads, and the way from a start to a clean stop. What a connection goes through is in `server/connection.rs`.
+//! Threads, and the way from a start to a clean stop. How a connection begins is in
+//! `server/connection.rs`, and how it goes on in `server/conversation.rs`.
 
 mod activity;
 mod client;
 mod connection;
+mod conversation;
 mod descriptors;
 mod listening;
 mod signals;

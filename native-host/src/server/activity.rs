@@ -21,6 +21,8 @@ pub(super) struct Activity {
     limits: Limits,
     /// Requests whose answers are not over.
     in_flight: AtomicU32,
+    /// Bodies of requests that somebody still reads. One may go on when its request is answered.
+    uploads: AtomicU32,
     has_served: AtomicBool,
     is_http2: AtomicBool,
     /// Whether the head of a request has begun, and the request has not.
@@ -29,6 +31,8 @@ pub(super) struct Activity {
     has_body: AtomicBool,
     /// Whether it is no longer HTTP what is spoken.
     is_tunnel: AtomicBool,
+    /// Whether the last byte of the last answer is on its way.
+    is_closing: AtomicBool,
     /// Since when nothing has come or gone, while no request is in flight; or since when the head of one comes.
     waits_since: AtomicU64,
     /// Since when the client has taken nothing of what it is sent.
@@ -95,11 +99,13 @@ impl Activity {
             began: Instant::now(),
             limits,
             in_flight: AtomicU32::new(0),
+            uploads: AtomicU32::new(0),
             has_served: AtomicBool::new(false),
             is_http2: AtomicBool::new(false),
             is_in_head: AtomicBool::new(false),
             has_body: AtomicBool::new(false),
             is_tunnel: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
             waits_since: AtomicU64::new(0),
             stalls_since: AtomicU64::new(NEVER),
             answers: Mutex::default(),
@@ -160,6 +166,11 @@ impl Activity {
         self.is_tunnel.store(true, Ordering::Relaxed);
     }
 
+    /// Nothing but a farewell follows.
+    pub(super) fn closes(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
+    }
+
     /// Bytes came.
     pub(super) fn received(&self) {
         // In HTTP/2 they need not be of a request.
@@ -174,9 +185,10 @@ impl Activity {
 
     /// Bytes went.
     pub(super) fn sent(&self) {
-        if self.stalls_since.load(Ordering::Relaxed) != NEVER {
-            self.stalls_since.store(NEVER, Ordering::Relaxed);
+        if self.stalls_since.load(Ordering::Relaxed) == NEVER {
+            return;
         }
+        self.stalls_since.store(NEVER, Ordering::Relaxed);
         // The rest of an answer is no idleness. HTTP/2 sends by itself, to see whether the client is there.
         if !self.is_http2() && !self.is_busy() && self.has_served() && !self.is_in_head() {
             self.waits_since.store(self.now(), Ordering::Relaxed);
@@ -205,6 +217,29 @@ impl Activity {
     pub(super) fn end(&self) {
         self.waits_since.store(self.now(), Ordering::Relaxed);
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn begin_upload(&self) {
+        self.uploads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A body was read to its end, or nobody wants the rest.
+    pub(super) fn end_upload(&self) {
+        self.uploads.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Since when a connection of HTTP/1.1 waits for the first byte of its next request, with everything before it read,
+    /// answered and sent.
+    pub(super) fn idles_since(&self) -> Option<Instant> {
+        let is_idle = !self.is_busy()
+            && self.has_served()
+            && !self.is_http2()
+            && !self.is_in_head()
+            && self.uploads.load(Ordering::Relaxed) == 0
+            && self.stalls_since.load(Ordering::Relaxed) == NEVER
+            && !self.is_tunnel.load(Ordering::Relaxed)
+            && !self.is_closing.load(Ordering::Relaxed);
+        is_idle.then(|| self.began + Duration::from_millis(self.waits_since.load(Ordering::Relaxed)))
     }
 
     pub(super) fn judge(&self) -> Judgement {

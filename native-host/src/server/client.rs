@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -25,7 +26,12 @@ use super::{
     activity::{Activity, Taken},
     connection::CLOSING,
 };
-use crate::{body::Observed, gateway::Gateway, metrics::Present, stream::Stream};
+use crate::{
+    body::{Held, Observed},
+    gateway::Gateway,
+    metrics::Present,
+    stream::Stream,
+};
 
 /// What a connection holds for as long as it is open: its place, and the word that it is open.
 pub(super) type Slot = (Option<OwnedSemaphorePermit>, mpsc::Sender<()>);
@@ -42,21 +48,6 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Answer> {
-        let is_http2 = request.version() == Version::HTTP_2;
-        self.activity.begin(is_http2, !request.body().is_end_stream());
-        let in_flight = InFlight(Arc::clone(&self));
-        let mut response = self.gateway.handle(request, &self.peer, self.scheme).await;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            self.activity.becomes_tunnel();
-        } else if self.is_stopping() && !is_http2 {
-            // Whoever is told so sends its next request elsewhere. HTTP/2 has its own way.
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        let taken = is_http2.then(|| self.activity.answers());
-        response.map(|body| Answer { body, taken, _in_flight: in_flight })
-    }
-
     fn is_stopping(&self) -> bool {
         // Nobody has looked at the value through this receiver.
         !matches!(self.stopped.has_changed(), Ok(false))
@@ -64,11 +55,54 @@ impl Client {
 }
 
 /// A request whose answer is not over.
-struct InFlight(Arc<Client>);
+pub(super) struct InFlight(Arc<Client>);
+
+impl InFlight {
+    /// The head of a request is complete.
+    pub(super) fn begin(client: &Arc<Client>, request: &mut Request<Incoming>) -> Self {
+        let is_http2 = request.version() == Version::HTTP_2;
+        let has_body = !request.body().is_end_stream();
+        client.activity.begin(is_http2, has_body);
+        if has_body && !is_http2 {
+            request.extensions_mut().insert(Held::new(Upload::begin(client)));
+        }
+        Self(Arc::clone(client))
+    }
+
+    pub(super) async fn answer(self, request: Request<Incoming>) -> Response<Answer> {
+        let client = &*self.0;
+        let is_http2 = request.version() == Version::HTTP_2;
+        let mut response = client.gateway.handle(request, &client.peer, client.scheme).await;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            client.activity.becomes_tunnel();
+        } else if client.is_stopping() && !is_http2 {
+            // Whoever is told so sends its next request elsewhere. HTTP/2 has its own way.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        let taken = is_http2.then(|| client.activity.answers());
+        response.map(|body| Answer { body, taken, _in_flight: self })
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.activity.end();
+    }
+}
+
+/// A body that somebody still reads.
+struct Upload(Arc<Client>);
+
+impl Upload {
+    fn begin(client: &Arc<Client>) -> Self {
+        client.activity.begin_upload();
+        Self(Arc::clone(client))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.0.activity.end_upload();
     }
 }
 
@@ -109,6 +143,8 @@ impl Body for Answer {
 pub(super) struct ClientStream {
     stream: Stream,
     client: Arc<Client>,
+    /// What came before somebody was there to read it.
+    unread: Bytes,
     /// Until when what still comes is read, once nothing more goes.
     farewell: Option<Pin<Box<Sleep>>>,
     _slot: Slot,
@@ -116,10 +152,34 @@ pub(super) struct ClientStream {
 
 impl ClientStream {
     pub(super) const fn new(stream: Stream, client: Arc<Client>, slot: Slot) -> Self {
-        Self { stream, client, farewell: None, _slot: slot }
+        Self { stream, client, unread: Bytes::new(), farewell: None, _slot: slot }
     }
 
-    fn note_write(&self, written: &Poll<io::Result<usize>>) {
+    pub(super) fn client(&self) -> Arc<Client> {
+        Arc::clone(&self.client)
+    }
+
+    /// The same connection, where somebody had read further than they went. They hand on all that they have.
+    pub(super) fn with_unread(mut self, unread: Bytes) -> Self {
+        // An empty one may hold on to a buffer.
+        if !unread.is_empty() {
+            self.unread = if self.unread.is_empty() { unread } else { [unread, self.unread].concat().into() };
+        }
+        self
+    }
+
+    /// Waits for something to read, or the end, without a buffer to keep meanwhile.
+    pub(super) fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unread.is_empty() {
+            let mut room = [MaybeUninit::uninit(); 4096];
+            let mut buffer = ReadBuf::uninit(&mut room);
+            ready!(Pin::new(&mut *self).poll_read(context, &mut buffer))?;
+            self.unread = Bytes::copy_from_slice(buffer.filled());
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn note_write<T>(&self, written: &Poll<io::Result<T>>) {
         match written {
             Poll::Ready(_) => self.client.activity.sent(),
             Poll::Pending => self.client.activity.stalled(),
@@ -131,7 +191,13 @@ impl AsyncRead for ClientStream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        let read = if this.unread.is_empty() {
+            Pin::new(&mut this.stream).poll_read(context, buffer)
+        } else {
+            let length = this.unread.len().min(buffer.remaining());
+            buffer.put_slice(&this.unread.split_to(length));
+            Poll::Ready(Ok(()))
+        };
         if buffer.filled().len() > before {
             this.client.activity.received();
         }
@@ -159,13 +225,18 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(context);
+        // TLS takes more than it has sent.
+        this.note_write(&flushed);
+        flushed
     }
 
     /// Closes in good manners: to close with something unread would make the system cut the connection, and take the answer away
     /// from a client that has not come to reading it, such as that to a refused upload.
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.client.activity.closes();
         if this.farewell.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
             if !this.client.activity.may_be_sending() {

@@ -1,10 +1,10 @@
-//! One connection of a client, from its first byte to its end.
+//! One connection of a client, from its first byte to where it is known what is spoken over it.
 
-use std::{convert::Infallible, io, pin::Pin, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::server::conn::http1;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioTimer},
     server::conn::auto,
 };
 use nodetool_edge_auth::{ClientLimits, Scheme};
@@ -14,13 +14,14 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::{
-    activity::{Activity, Judgement, Limits},
+    activity::{Activity, Limits},
     client::{Client, ClientStream, Slot},
+    conversation::{Conversation, converse},
 };
 use crate::{gateway::Gateway, stream::Stream};
 
@@ -44,7 +45,7 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(30);
 
 /// At a stop, for a request that is on its way over a kept connection, whose client could not know.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// To say farewell.
 pub(super) const CLOSING: Duration = Duration::from_secs(5);
@@ -128,24 +129,13 @@ impl Connections {
                 Ok(begun) => begun,
                 Err(error) => return tracing::debug!(%error, peer = client.peer, "a connection did not begin"),
             };
-            let stream = TokioIo::new(ClientStream::new(stream, Arc::clone(&client), slot));
-            let service = {
-                let client = Arc::clone(&client);
-                service_fn(move |request| {
-                    let client = Arc::clone(&client);
-                    // On the heap, for as long as there is a request: hyper has a place for it in each connection, idle
-                    // ones as well.
-                    Box::pin(async move { Ok::<_, Infallible>(client.handle(request).await) })
-                })
-            };
-            if is_http1 {
-                let connection = protocols.http1.serve_connection(stream, service).with_upgrades();
-                converse(connection, |connection| connection.graceful_shutdown(), &client, true).await;
+            let stream = ClientStream::new(stream, Arc::clone(&client), slot);
+            let conversation = if is_http1 {
+                Conversation::of_http1(&protocols.http1, stream)
             } else {
-                // It is larger, and not every connection is to have room for it.
-                let connection = protocols.either.serve_connection_with_upgrades(stream, service);
-                Box::pin(converse(connection, |connection| connection.graceful_shutdown(), &client, false)).await;
-            }
+                Conversation::of_either(&protocols.either, stream)
+            };
+            converse(conversation, &client).await;
         });
     }
 }
@@ -202,66 +192,3 @@ async fn secure(tls: TlsAcceptor, mut stream: TcpStream) -> io::Result<TlsStream
     }
     Ok(TlsStream::Server(tls.accept(stream).await?))
 }
-
-/// Requests and answers, one after the other, for as long as the client keeps to its time. `finish` lets a connection end
-/// after what is in flight.
-async fn converse<C, E>(connection: C, finish: fn(Pin<&mut C>), client: &Client, is_http1: bool)
-where
-    C: Future<Output = Result<(), E>>,
-    E: std::fmt::Debug,
-{
-    let activity = &client.activity;
-    let mut connection = std::pin::pin!(connection);
-    let mut stopped = client.stopped.clone();
-    let mut stop = std::pin::pin!(async move {
-        // Only when the process ends nobody is there to say so.
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    });
-    let (mut is_stopping, mut is_closing) = (false, false);
-    let finish = |connection: Pin<&mut C>| {
-        activity.finishes();
-        finish(connection);
-    };
-    let mut look = std::pin::pin!(sleep_until(Instant::now()));
-    loop {
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(?error, "a connection ended");
-                }
-                return;
-            }
-            () = stop.as_mut(), if !is_stopping => {
-                is_stopping = true;
-                if activity.is_http2() {
-                    finish(connection.as_mut());
-                } else {
-                    look.as_mut().reset(Instant::now() + LINGER);
-                }
-            }
-            () = look.as_mut() => {
-                // In HTTP/1.1 a request whose head has begun is answered, and told to be the last.
-                if is_stopping && !is_closing && !(is_http1 && activity.is_in_head()) {
-                    is_closing = true;
-                    finish(connection.as_mut());
-                }
-                let next = match activity.judge() {
-                    Judgement::Fine(next) => next,
-                    Judgement::Idle if !is_closing => {
-                        is_closing = true;
-                        finish(connection.as_mut());
-                        Some((Instant::now() + CLOSING).into_std())
-                    }
-                    Judgement::Idle => return,
-                    Judgement::TooSlow(what) => return tracing::debug!(peer = client.peer, "{what}"),
-                };
-                let next = next.map_or_else(|| Instant::now() + FAR, Instant::from_std);
-                look.as_mut().reset(next);
-            }
-        }
-    }
-}
-
-/// When there is nothing to look for.
-const FAR: Duration = Duration::from_secs(86_400);
