@@ -252,12 +252,18 @@ describe("a connection that only looks idle", () => {
 });
 
 describe("the memory of connections at rest", { skip: LINUX }, () => {
-  for (const [name, settings, count, limit] of [["TCP", {}, 4000, 8], ["TLS", files, 500, 16]]) {
+  const cases = [
+    ["TCP", {}, GET, 4000, 8],
+    ["TCP, before the first request", {}, undefined, 4000, 4],
+    ["TLS", files, GET, 500, 16],
+    ["TLS, before the first request", files, undefined, 500, 16],
+  ];
+  for (const [name, settings, bytes, count, limit] of cases) {
     test(`${name}: at most ${limit} KB for each`, { timeout: 120_000 }, () =>
       serving({ ...settings, LOG_LEVEL: "info" }, async (host) => {
         const open = async () => {
           const connection = await connect(host);
-          await connection.ask();
+          if (bytes) await connection.ask(bytes);
           return connection.socket;
         };
         const sockets = [];

@@ -151,7 +151,8 @@ async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<(Strea
         let is_http1 = length > 0 && !PREFACE.starts_with(first.get(..length).unwrap_or_default());
         return Ok((Stream::Plain(stream), is_http1));
     };
-    let stream = secure(tls, stream).await?;
+    // Apart, since only TLS has need of so much.
+    let stream = Box::pin(secure(tls, stream)).await?;
     let is_http1 = stream.get_ref().1.alpn_protocol() == Some(b"http/1.1");
     Ok((Stream::Tls(Box::new(stream)), is_http1))
 }

@@ -58,8 +58,8 @@ pub(super) enum Conversation<'a> {
 }
 
 impl<'a> Conversation<'a> {
-    pub(super) fn of_http1(protocol: &'a http1::Builder, stream: ClientStream) -> Self {
-        Self::Http1(Http1 { protocol, state: State::speaking(protocol, stream) })
+    pub(super) const fn of_http1(protocol: &'a http1::Builder, stream: ClientStream) -> Self {
+        Self::Http1(Http1 { protocol, state: State::Resting(stream) })
     }
 
     pub(super) fn of_either(protocol: &'a auto::Builder<TokioExecutor>, stream: ClientStream) -> Self {
@@ -111,13 +111,6 @@ enum State {
     Over,
 }
 
-impl State {
-    fn speaking(protocol: &http1::Builder, stream: ClientStream) -> Self {
-        let answering = Answering(stream.client());
-        Self::Speaking(Box::new(protocol.serve_connection(TokioIo::new(stream), answering).with_upgrades()))
-    }
-}
-
 impl Http1<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result> {
         if let State::Resting(stream) = &mut self.state {
@@ -144,7 +137,10 @@ impl Http1<'_> {
 
     fn wake(&mut self) {
         self.state = match mem::replace(&mut self.state, State::Over) {
-            State::Resting(stream) => State::speaking(self.protocol, stream),
+            State::Resting(stream) => {
+                let answering = Answering(stream.client());
+                State::Speaking(Box::new(self.protocol.serve_connection(TokioIo::new(stream), answering).with_upgrades()))
+            }
             other => other,
         };
     }
