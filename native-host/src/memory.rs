@@ -1,6 +1,8 @@
 //! What is in the memory of this process, tokens among it, stays there; and it is not much.
 
-use std::io;
+use std::{cell::Cell, hint::black_box, io, time::Duration};
+
+use tokio::time::sleep;
 
 /// From here on the process leaves no core dump, and on Linux no other process of the same user may read its memory or
 /// its environment, nor attach a debugger.
@@ -34,3 +36,21 @@ pub(crate) fn keep_small() {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) const fn keep_small() {}
+
+/// Lets the system have back, in a moment, what connections that come to rest have freed.
+///
+/// The allocator does so by itself after a second, but looks whether there is anything only when it is asked for a large
+/// piece, or gets one back. Of a burst of connections that all rest, nobody would ask.
+pub(crate) fn give_back_soon() {
+    const SOON: Duration = Duration::from_secs(2);
+    const LARGE: usize = 1 << 20;
+    thread_local!(static IS_DUE: Cell<bool> = const { Cell::new(false) });
+    if !IS_DUE.replace(true) {
+        tokio::spawn(async {
+            sleep(SOON).await;
+            IS_DUE.set(false);
+            // It is never touched, so it costs no more than the asking.
+            drop(black_box(Vec::<u8>::with_capacity(LARGE)));
+        });
+    }
+}

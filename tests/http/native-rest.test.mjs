@@ -276,8 +276,9 @@ describe("the memory of connections at rest", { skip: LINUX }, () => {
         await openTo(count + 100);
         let each;
         await until(async () => {
-          // The allocator gives back what is free when it has something to do.
-          (await open()).destroy();
+          // What a handshake leaves lies between what stays, and is free for others before it is the system's again. Without TLS
+          // nothing else happens meanwhile.
+          if (settings.AUTH_TLS_CERT) (await open()).destroy();
           each = (resident(host.pid) - before) / count;
           return each <= limit;
         });

@@ -25,6 +25,7 @@ use super::{
     client::{Answer, Client, ClientStream, InFlight},
     connection::{CLOSING, LINGER},
 };
+use crate::memory;
 
 /// How long a connection of HTTP/1.1 is idle before it rests. Whoever has the next request at hand sends it sooner.
 const REST: Duration = Duration::from_secs(1);
@@ -247,6 +248,7 @@ pub(super) async fn converse(mut conversation: Conversation<'_>, client: &Client
                     } else {
                         tracing::debug!(peer = client.peer, "a connection rests");
                         conversation.rest();
+                        memory::give_back_soon();
                     }
                 }
                 look.as_mut().reset(next.map_or_else(|| Instant::now() + FAR, Instant::from_std));
