@@ -40,11 +40,11 @@ const descriptors = (pid) => readdirSync(`/proc/${pid}/fd`).length;
 const resident = (pid) => Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))[1]);
 
 /** Runs `body` with a gateway that tells of connections at rest, and an upstream. */
-async function serving(settings, body, start = startUpstream) {
+async function serving(settings, body, { start = startUpstream, ...options } = {}) {
   const upstream = await start();
   let host;
   try {
-    host = await startNative({ settings: { ...STATIC, LOG_LEVEL: "debug", UPSTREAM_URL: upstream.url, ...settings } });
+    host = await startNative({ settings: { ...STATIC, LOG_LEVEL: "debug", UPSTREAM_URL: upstream.url, ...settings }, ...options });
     return await body(host, upstream);
   } finally {
     await host?.stop();
@@ -219,7 +219,7 @@ describe("a connection that only looks idle", () => {
       assert.deepEqual(upstream.requests.map(({ target }) => target), ["/upload", "/v1/models"]);
       assert.ok(bodies[0].equals(Buffer.concat([Buffer.from("."), smuggled])));
       connection.socket.destroy();
-    }, start);
+    }, { start });
   });
 
   test("whose refused body nobody reads: what comes of it is no request", () =>
@@ -249,6 +249,30 @@ describe("a connection that only looks idle", () => {
         connection.socket.destroy();
       }));
   }
+});
+
+describe("the memory of a burst that comes to rest", { skip: LINUX }, () => {
+  // One thread, and nobody else who has the allocator look around.
+  const wrap = (command) => ["taskset", "--cpu-list", "0", ...command];
+  test("goes back to the system, though nothing happens afterwards", () =>
+    serving({ LOG_LEVEL: "info" }, async (host) => {
+      const sockets = [];
+      // Answered by the gateway itself: that a connection to the upstream is closed later would be something that happens.
+      const own = request({ target: "/.auth/whoami", headers: head });
+      const openTo = async (total) => {
+        while (sockets.length < total) {
+          const socket = net.connect(host.port, "127.0.0.1");
+          sockets.push(socket);
+          socket.write(own);
+          await once(socket, "data");
+        }
+      };
+      await openTo(50);
+      const before = resident(host.pid);
+      await openTo(2050);
+      await until(() => (resident(host.pid) - before) / 2000 <= 4);
+      for (const socket of sockets) socket.destroy();
+    }, { wrap }));
 });
 
 describe("the memory of connections at rest", { skip: LINUX }, () => {
