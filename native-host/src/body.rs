@@ -14,9 +14,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
 use crate::{
+    alarm::Alarm,
     metrics::{Counters, Present, UpstreamError},
     pool::Lease,
 };
@@ -132,28 +133,25 @@ pub(crate) fn in_flight(counters: &Arc<Counters>) -> Present {
 /// A limit for the time in which a body brings nothing, though it is asked to.
 pub(crate) struct Pause {
     limit: Duration,
-    /// Made when it is needed: most bodies are there at once.
-    end: Option<Pin<Box<Sleep>>>,
-    is_running: bool,
+    /// Of the one that is going on.
+    end: Option<Instant>,
+    alarm: Alarm,
 }
 
 impl Pause {
-    const fn new(limit: Duration) -> Self {
-        Self { limit, end: None, is_running: false }
+    fn new(limit: Duration) -> Self {
+        Self { limit, end: None, alarm: Alarm::default() }
     }
 
     /// Whether the time is over, after a body was asked for its next part.
     fn is_over<T>(&mut self, polled: &Poll<T>, context: &mut Context<'_>) -> bool {
         if polled.is_ready() {
-            self.is_running = false;
+            self.end = None;
             return false;
         }
-        let end = self.end.get_or_insert_with(|| Box::pin(sleep(self.limit)));
         // It begins when somebody waits: that nobody wants more meanwhile is not the sender's fault.
-        if !std::mem::replace(&mut self.is_running, true) {
-            end.as_mut().reset(Instant::now() + self.limit);
-        }
-        end.as_mut().poll(context).is_ready()
+        let end = *self.end.get_or_insert_with(|| Instant::now() + self.limit);
+        self.alarm.is_over(end, context)
     }
 }
 

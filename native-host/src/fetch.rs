@@ -21,11 +21,12 @@ use nodetool_edge_auth::{Answer, Forward, Reason};
 use tokio::time::Instant;
 
 use crate::{
+    alarm::Alarm,
     body::{Held, Progress, RequestBody, ResponseBody},
     gateway::own,
     metrics::{Counters, Present, Source, UpstreamError},
     plan::{self, announce_websocket},
-    pool::{Alarm, Lease, Pauses, Pool, Reach},
+    pool::{Lease, Pauses, Pool, Reach},
     upgrade as tunnels,
 };
 

@@ -54,6 +54,8 @@ mod layer;
 #[cfg(feature = "cli")]
 mod admin;
 #[cfg(feature = "cli")]
+mod alarm;
+#[cfg(feature = "cli")]
 mod banner;
 #[cfg(feature = "cli")]
 mod body;

@@ -2,9 +2,7 @@
 
 use std::{
     io,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Context,
     time::{Duration, Instant},
 };
 
@@ -14,11 +12,12 @@ use nodetool_edge_auth::{ProxySettings, Settings, Upstream};
 use socket2::SockRef;
 use tokio::{
     net::TcpStream,
-    time::{self, Sleep, sleep, sleep_until, timeout},
+    time::{sleep, timeout},
 };
 use tokio_rustls::TlsStream;
 
 use crate::{
+    alarm::Alarm,
     body::RequestBody,
     server::dead_peer,
     stream::Stream,
@@ -92,28 +91,6 @@ impl Reach {
         let Some(Trust { connector, name }) = &self.0.trust else { return Ok(Stream::Plain(stream)) };
         let stream = connector.connect(name.clone(), stream).await?;
         Ok(Stream::Tls(Box::new(TlsStream::Client(stream))))
-    }
-}
-
-/// A timer for one wait after the other. It may ring too early, for a wait that is over: to see that now and then costs less than to
-/// set one up and take it down for each request.
-#[derive(Default)]
-pub(crate) struct Alarm(Option<Pin<Box<Sleep>>>);
-
-impl Alarm {
-    /// Whether this moment has come. If not, the task is woken when it does.
-    pub(crate) fn is_over(&mut self, end: time::Instant, context: &mut Context<'_>) -> bool {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(end)));
-        if sleep.deadline() > end {
-            sleep.as_mut().reset(end);
-        }
-        while sleep.as_mut().poll(context).is_ready() {
-            if end <= time::Instant::now() {
-                return true;
-            }
-            sleep.as_mut().reset(end);
-        }
-        false
     }
 }
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync, readdirSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import http from "node:http";
 import http2 from "node:http2";
 import net from "node:net";
@@ -12,6 +12,7 @@ import { WebSocket } from "ws";
 
 import { answerTo } from "./support/clients.mjs";
 import { AUTHORIZATION, STATIC } from "./support/hosts.mjs";
+import { descriptors, kilobytes, until } from "./support/process.mjs";
 import { ask, exchange, request } from "./support/raw.mjs";
 import { echo, startRawUpstream } from "./support/raw-upstream.mjs";
 import { serving as servingBoth } from "./support/serving.mjs";
@@ -38,14 +39,6 @@ function client(port, ...bytes) {
 function drip({ socket, closed }, piece, period = 200) {
   const timer = setInterval(() => socket.write(piece), period);
   return closed.finally(() => clearInterval(timer));
-}
-
-const kilobytes = (pid, name) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(readFileSync(`/proc/${pid}/status`, "utf8"))[1]);
-const descriptors = (pid) => readdirSync(`/proc/${pid}/fd`).length;
-
-/** Looks again and again until it is so; the test's own limit ends it otherwise. */
-async function until(holds) {
-  while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 50));
 }
 
 describe("a slow client", () => {

@@ -6,6 +6,7 @@ import path from "node:path";
 import { describe, test as nodeTest } from "node:test";
 
 import { AUTHORIZATION, STATIC, TOKEN, startNative, temporaryFolder } from "./support/hosts.mjs";
+import { kilobytes, oneCore } from "./support/process.mjs";
 
 const test = (title, options, run) => nodeTest(title, { timeout: 60_000, ...options }, run);
 const LINUX = process.platform === "linux" ? false : "only Linux has /proc";
@@ -35,12 +36,6 @@ async function serving(prefix, body) {
     await host?.stop();
     for (const folder of [home, programs]) rmSync(folder, { recursive: true, force: true });
   }
-}
-
-/** A line of shell that leaves one core to what comes after it: for each the gateway has a thread, and each takes some memory. */
-function onOneCore() {
-  const [, core] = /^Cpus_allowed_list:\s+(\d+)/m.exec(readFileSync("/proc/self/status", "utf8"));
-  return `taskset -cp ${core} $$ >/dev/null; `;
 }
 
 /** Whether a program that is aborted in a folder leaves a dump there, on this machine. */
@@ -79,14 +74,13 @@ describe("memory", () => {
   );
 
   test("at rest it has 3 MB for itself at the most, and no huge pages", { skip: LINUX }, () =>
-    serving(onOneCore(), async ({ pid, url }) => {
+    serving(`taskset -cp ${oneCore()} $$ >/dev/null; `, async ({ pid, url }) => {
       assert.equal((await fetch(`${url}/.auth/whoami`, { headers: [AUTHORIZATION] })).status, 200);
-      const status = readFileSync(`/proc/${pid}/status`, "utf8");
       // Half of it is in use. One of its pages made huge would take 2 MB more, and there were five.
-      const kilobytes = Number(/^RssAnon:\s+(\d+) kB$/m.exec(status)[1]);
-      assert.ok(kilobytes < 3072, `${kilobytes} KB`);
+      const own = kilobytes(pid, "RssAnon");
+      assert.ok(own < 3072, `${own} KB`);
       // Older systems do not tell.
-      assert.doesNotMatch(status, /^THP_enabled:\s+1$/m);
+      assert.doesNotMatch(readFileSync(`/proc/${pid}/status`, "utf8"), /^THP_enabled:\s+1$/m);
     }),
   );
 });

@@ -2,7 +2,7 @@
 // else. Nobody but its memory shows it.
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import { after, before, describe, test as nodeTest } from "node:test";
@@ -13,6 +13,7 @@ import { ADMIN_LISTEN, metrics } from "./support/admin.mjs";
 import { makeCertificate } from "./support/certificates.mjs";
 import { echoes } from "./support/clients.mjs";
 import { AUTHORIZATION, STATIC, startNative, temporaryFolder } from "./support/hosts.mjs";
+import { descriptors, kilobytes, oneCore, until } from "./support/process.mjs";
 import { request } from "./support/raw.mjs";
 import { startRawUpstream } from "./support/raw-upstream.mjs";
 import { startUpstream } from "./support/upstream.mjs";
@@ -30,14 +31,8 @@ writeFileSync(files.AUTH_TLS_CERT, ca);
 writeFileSync(files.AUTH_TLS_KEY, key, { mode: 0o600 });
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Looks again and again until it is so; the test's own limit ends it otherwise. */
-async function until(holds) {
-  while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 20));
-}
-
 const rests = (host) => host.log().split("a connection rests").length - 1;
-const descriptors = (pid) => readdirSync(`/proc/${pid}/fd`).length;
-const resident = (pid) => Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))[1]);
+const resident = (pid) => kilobytes(pid, "VmRSS");
 
 /** Runs `body` with a gateway that tells of connections at rest, and an upstream. */
 async function serving(settings, body, { start = startUpstream, ...options } = {}) {
@@ -253,7 +248,7 @@ describe("a connection that only looks idle", () => {
 
 describe("the memory of a burst that comes to rest", { skip: LINUX }, () => {
   // One thread, and nobody else who has the allocator look around.
-  const wrap = (command) => ["taskset", "--cpu-list", "0", ...command];
+  const wrap = (command) => ["taskset", "--cpu-list", oneCore(), ...command];
   test("goes back to the system, though nothing happens afterwards", () =>
     serving({ LOG_LEVEL: "info" }, async (host) => {
       const sockets = [];
