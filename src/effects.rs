@@ -129,8 +129,7 @@ impl UserAnswer {
 /// let (mut gate, host) = (Gate::with_tokens(settings.policy, Tokens::default()), MyHost);
 ///
 /// let mut facts = Facts::new("GET", "/v1/jobs", None);
-/// facts.header("host", b"api.example").header("authorization", b"Bearer not.a.token");
-/// let facts = facts.subject();
+/// facts.header("host", b"api.example").header("authorization", b"Bearer not.a.token").subject();
 /// let mut outcome = block_on(drive(begin(&mut gate, &facts, host.now()), &host));
 /// // What was learned serves the next requests.
 /// gate.learn(std::mem::take(&mut outcome.learned));

@@ -162,8 +162,7 @@ impl<'a> Facts<'a> {
 
     /// What is to be judged, once all headers are known: this request or, at `/.auth/verify`, the one that a proxy
     /// describes in them. Without this call that path is none.
-    #[must_use]
-    pub fn subject(mut self) -> Self {
+    pub fn subject(&mut self) -> &mut Self {
         if self.path == forward_auth::PATH {
             match self.description.read() {
                 Some((method, path, query)) if !self.is_two_requests_to_some() => {

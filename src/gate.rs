@@ -1,6 +1,6 @@
 //! What a gateway keeps from one request to the next: settled data, and nothing under way.
 
-use alloc::sync::Arc;
+use alloc::{sync::Arc, vec::Vec};
 use core::ops::Range;
 
 use crate::{
@@ -39,15 +39,13 @@ const MAX_FORGED: usize = 256;
 /// let now = UnixTime::from_secs(1_767_225_600);
 ///
 /// let mut facts = Facts::new("GET", "/v1/models", None);
-/// facts.header("host", b"api.example").header("x-user-id", b"root");
-/// let facts = facts.subject();
+/// facts.header("host", b"api.example").header("x-user-id", b"root").subject();
 /// let Step::Decided(outcome) = begin(&mut gate, &facts, now) else { unreachable!("static tokens are known") };
 /// let Action::Respond(answer) = Action::of(&outcome.verdict, gate.policy(), &facts, now) else { unreachable!() };
 /// assert_eq!(answer.status, 401);
 ///
 /// let mut facts = Facts::new("GET", "/v1/models", None);
-/// facts.header("host", b"api.example").header("authorization", b"Bearer correct-horse-battery-staple");
-/// let facts = facts.subject();
+/// facts.header("host", b"api.example").header("authorization", b"Bearer correct-horse-battery-staple").subject();
 /// let Step::Decided(outcome) = begin(&mut gate, &facts, now) else { unreachable!() };
 /// let Action::Forward(plan) = Action::of(&outcome.verdict, gate.policy(), &facts, now) else { unreachable!() };
 /// assert!(!plan.keeps("x-user-id"), "of what the client says, this does not go on");
@@ -83,6 +81,16 @@ impl Source {
         match self {
             Self::Fixed(_) => None,
             Self::Store { remembered, .. } => remembered.as_ref(),
+        }
+    }
+
+    fn learn(&mut self, news: StoreNews) {
+        let Self::Store { remembered, failed_at } = self else { return };
+        match news {
+            // Requests overlap: what was asked for earlier must not overwrite what came later.
+            StoreNews::Read(news) if remembered.as_ref().is_none_or(|known| known.at <= news.at) => *remembered = Some(news),
+            StoreNews::Read(_) => {}
+            StoreNews::Failed(at) => *failed_at = Some(at),
         }
     }
 
@@ -154,22 +162,13 @@ impl Gate {
 
     /// Keeps what was learned while a request was judged, for the next ones.
     pub fn learn(&mut self, learned: Learned) {
-        if let (Source::Store { remembered, failed_at }, Some(news)) = (&mut self.tokens, learned.tokens) {
-            match news {
-                // Requests overlap: what was asked for earlier must not overwrite what came later.
-                StoreNews::Read(news) if remembered.as_ref().is_none_or(|known| known.at <= news.at) => *remembered = Some(news),
-                StoreNews::Read(_) => {}
-                StoreNews::Failed(at) => *failed_at = Some(at),
+        for lesson in learned.0 {
+            match lesson {
+                Lesson::Tokens(news) => self.tokens.learn(news),
+                Lesson::Keys(news) => self.keys.learn(news),
+                Lesson::User(token, identity, holds) => self.users.insert(token, identity, holds),
+                Lesson::Forged(token, key, holds) => self.forged.insert(token, key, holds),
             }
-        }
-        if let Some(news) = learned.keys {
-            self.keys.learn(news);
-        }
-        if let Some((token, identity, holds)) = learned.user {
-            self.users.insert(token, identity, holds);
-        }
-        if let Some((token, key, holds)) = learned.forged {
-            self.forged.insert(token, key, holds);
         }
     }
 
@@ -188,17 +187,20 @@ impl Gate {
 /// What was learned while a request was judged. The host hands it to [`Gate::learn`].
 #[derive(Clone, Debug, Default)]
 #[must_use]
-pub struct Learned {
-    pub(crate) tokens: Option<StoreNews>,
-    pub(crate) keys: Option<KeyNews>,
-    pub(crate) user: Option<(Digest, Identity, Range<UnixTime>)>,
+pub struct Learned(pub(crate) Vec<Lesson>);
+
+#[derive(Clone, Debug)]
+pub(crate) enum Lesson {
+    Tokens(StoreNews),
+    Keys(KeyNews),
+    User(Digest, Identity, Range<UnixTime>),
     /// A token whose signature is not of this key, whatever other keys come.
-    pub(crate) forged: Option<(Digest, Thumbprint, Range<UnixTime>)>,
+    Forged(Digest, Thumbprint, Range<UnixTime>),
 }
 
 impl Learned {
     /// Whether there is nothing to keep.
     pub const fn is_nothing(&self) -> bool {
-        self.tokens.is_none() && self.keys.is_none() && self.user.is_none() && self.forged.is_none()
+        self.0.is_empty()
     }
 }

@@ -3,6 +3,8 @@
 mod tokens;
 mod users;
 
+use alloc::vec::Vec;
+
 use crate::{
     facts::Facts,
     gate::{Gate, Learned},
@@ -52,8 +54,14 @@ pub struct Outcome {
 }
 
 const fn decided(verdict: Verdict) -> Outcome {
-    let learned = Learned { tokens: None, keys: None, user: None, forged: None };
-    Outcome { verdict, learned, store_error: None, used_stale_keys: false, was_remembered: None, refused: None }
+    Outcome {
+        verdict,
+        learned: Learned(Vec::new()),
+        store_error: None,
+        used_stale_keys: false,
+        was_remembered: None,
+        refused: None,
+    }
 }
 
 fn authorized(policy: &Policy, facts: &Facts<'_>, identity: Identity) -> Outcome {

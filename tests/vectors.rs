@@ -304,7 +304,8 @@ fn facts<'a>(case: &'a RequestCase, peer: &'a str) -> Facts<'a> {
     for (name, value) in &case.request.headers {
         facts.header(name, value.as_bytes());
     }
-    facts.subject()
+    facts.subject();
+    facts
 }
 
 /// What a client sends that was told nothing else.

@@ -92,7 +92,8 @@ impl<'a> Request<'a> {
         for (name, value) in headers {
             facts.header(name, value);
         }
-        facts.subject()
+        facts.subject();
+        facts
     }
 
     fn values(&self, wanted: &str) -> impl Iterator<Item = &'a [u8]> {
@@ -274,7 +275,7 @@ impl<'a> Request<'a> {
         for (name, value) in &described {
             facts.header(name, value);
         }
-        let facts = facts.subject();
+        facts.subject();
         let verdict = judge(gate, &facts).verdict;
         // Where the gateway answers for pages, preflights are its own affair, and the API's behind a proxy.
         let is_preflight =

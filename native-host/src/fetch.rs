@@ -3,6 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     io,
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -47,11 +48,16 @@ pub(crate) struct Sent<'a> {
     pub(crate) is_websocket: bool,
 }
 
+/// An answer, with the connection that it comes over.
+type Answered = Result<(Response<Incoming>, Lease), Failure>;
+
 enum Failure {
     Unavailable,
     TimedOut,
-    /// The client's own body broke off.
-    Client,
+    /// The client's body broke off, or its target is none.
+    Malformed,
+    /// A kept connection was closed just as it was used again. This may be sent over another one.
+    Closed(Box<Request<RequestBody>>),
 }
 
 impl Fetch {
@@ -76,17 +82,14 @@ impl Fetch {
         upgrade: Option<upgrade::OnUpgrade>,
     ) -> (Response<ResponseBody>, Source) {
         let (body, progress) = RequestBody::new(body, held, self.pauses.client);
-        let Some(outgoing) = self.outgoing(sent, body) else {
-            return (own(Answer::refusal(Reason::MalformedRequest)), Source::Gateway);
-        };
-        let answer = match self.exchange(sent, outgoing, progress).await {
+        let answer = match self.exchange(sent, body, progress.as_ref()).await {
             Ok((response, lease)) => match self.answer(response, lease, sent, upgrade) {
                 Some(answer) => return (answer, Source::Upstream),
                 None => Answer::upstream_unavailable(),
             },
-            Err(Failure::Unavailable) => Answer::upstream_unavailable(),
+            Err(Failure::Unavailable | Failure::Closed(_)) => Answer::upstream_unavailable(),
             Err(Failure::TimedOut) => Answer::upstream_timed_out(),
-            Err(Failure::Client) => Answer::refusal(Reason::MalformedRequest),
+            Err(Failure::Malformed) => Answer::refusal(Reason::MalformedRequest),
         };
         (own(answer.shared(sent.forward.finish().sharing.as_ref())), Source::Gateway)
     }
@@ -136,60 +139,73 @@ impl Fetch {
         Some(Response::from_parts(parts, ResponseBody::upstream(body, lease, self.pauses.upstream)))
     }
 
-    async fn exchange(
-        &self,
-        sent: &Sent<'_>,
-        mut request: Request<RequestBody>,
-        progress: Option<Progress>,
-    ) -> Result<(Response<Incoming>, Lease), Failure> {
-        let (is_reusable, is_repeatable) = (!may_be_left_unread(&request), may_be_sent_twice(&request));
+    /// Asks over a kept connection, or over a new one where there is none that is still open.
+    async fn exchange(&self, sent: &Sent<'_>, body: RequestBody, progress: Option<&Progress>) -> Answered {
         let began = Instant::now();
-        let mut sent_at = began;
-        let mut kept = self.pool.take();
-        loop {
-            let mut lease = match kept.take() {
-                Some(lease) => lease,
-                // Apart, since it is rare, and needs more room than all the rest.
-                None => Box::pin(self.pool.connect()).await.map_err(|error| {
-                    let is_late = error.kind() == io::ErrorKind::TimedOut;
-                    self.counters.upstream_errors.add(if is_late {
-                        UpstreamError::ConnectTimeout
-                    } else {
-                        UpstreamError::Connect
-                    });
-                    tracing::warn!(%error, "the upstream cannot be reached");
-                    Failure::Unavailable
-                })?,
-            };
-            if !lease.is_reused {
-                sent_at = Instant::now();
-            }
-            let answer = lease.sender.try_send_request(request);
-            let Some(answered) = within(self.response_timeout, sent_at, progress.as_ref(), &mut lease.alarm, answer).await else {
-                self.counters.upstream_errors.add(UpstreamError::Timeout);
-                return Err(Failure::TimedOut);
-            };
-            // The upstream may close a kept connection just as it is used again.
+        let request = self.outgoing(sent, body).ok_or(Failure::Malformed)?;
+        let answered = match self.pool.take(began) {
+            Some(lease) => match self.ask(lease, request, sent, progress, began).await {
+                // Not over another one that was kept: a request that makes the upstream close would cost them all.
+                Err(Failure::Closed(unsent)) => self.ask_anew(*unsent, sent, progress).await,
+                answered => answered,
+            },
+            None => self.ask_anew(request, sent, progress).await,
+        };
+        answered.inspect(|_| self.counters.upstream_times.add(began.elapsed()))
+    }
+
+    /// Asks over a new connection.
+    fn ask_anew<'a>(
+        &'a self,
+        request: Request<RequestBody>,
+        sent: &'a Sent<'_>,
+        progress: Option<&'a Progress>,
+    ) -> Pin<Box<dyn Future<Output = Answered> + Send + 'a>> {
+        // Apart, since it is rare, and needs more room than all the rest.
+        Box::pin(async move {
+            let lease = self.pool.connect().await.map_err(|error| {
+                let is_late = error.kind() == io::ErrorKind::TimedOut;
+                self.counters.upstream_errors.add(if is_late { UpstreamError::ConnectTimeout } else { UpstreamError::Connect });
+                tracing::warn!(%error, "the upstream cannot be reached");
+                Failure::Unavailable
+            })?;
+            self.ask(lease, request, sent, progress, Instant::now()).await
+        })
+    }
+
+    /// Asks over this connection. The upstream has its time for the answer from `since`.
+    async fn ask(
+        &self,
+        mut lease: Lease,
+        request: Request<RequestBody>,
+        sent: &Sent<'_>,
+        progress: Option<&Progress>,
+        since: Instant,
+    ) -> Answered {
+        lease.is_reusable = !may_be_left_unread(&request);
+        let is_repeatable = may_be_sent_twice(&request);
+        let answer = pin!(lease.sender.try_send_request(request));
+        let Some(answered) = within(self.response_timeout, since, progress, &mut lease.alarm, answer).await else {
+            self.counters.upstream_errors.add(UpstreamError::Timeout);
+            return Err(Failure::TimedOut);
+        };
+        let mut failed = match answered {
+            Ok(response) => return Ok((response, lease)),
+            Err(failed) => failed,
+        };
+        if lease.is_reused {
+            // Nothing of it was sent, or it does no harm twice.
             let again = || self.outgoing(sent, RequestBody::Empty).filter(|_| is_repeatable);
-            match answered {
-                Ok(response) => {
-                    self.counters.upstream_times.add(began.elapsed());
-                    lease.is_reusable = is_reusable;
-                    return Ok((response, lease));
-                }
-                Err(mut failed) => match failed.take_message().or_else(again) {
-                    // Nothing of it was sent, or it does no harm twice. The next try goes over a new connection: a request
-                    // that makes the upstream close would otherwise cost all that are kept.
-                    Some(unsent) if lease.is_reused => request = unsent,
-                    _ if progress.as_ref().is_some_and(Progress::has_failed) => return Err(Failure::Client),
-                    _ => {
-                        self.counters.upstream_errors.add(UpstreamError::Reset);
-                        tracing::warn!(error = %failed.error(), "the upstream broke off before it answered");
-                        return Err(Failure::Unavailable);
-                    }
-                },
+            if let Some(unsent) = failed.take_message().or_else(again) {
+                return Err(Failure::Closed(Box::new(unsent)));
             }
         }
+        if progress.is_some_and(Progress::has_failed) {
+            return Err(Failure::Malformed);
+        }
+        self.counters.upstream_errors.add(UpstreamError::Reset);
+        tracing::warn!(error = %failed.error(), "the upstream broke off before it answered");
+        Err(Failure::Unavailable)
     }
 }
 
@@ -204,10 +220,9 @@ async fn within<T>(
     began: Instant,
     progress: Option<&Progress>,
     alarm: &mut Alarm,
-    answer: impl Future<Output = T>,
+    mut answer: Pin<&mut impl Future<Output = T>>,
 ) -> Option<T> {
     let Some(limit) = limit else { return Some(answer.await) };
-    let mut answer = std::pin::pin!(answer);
     let (mut end, mut seen) = (began + limit, progress.map(Progress::count));
     poll_fn(|context| {
         if let Poll::Ready(answer) = answer.as_mut().poll(context) {

@@ -9,12 +9,11 @@ use std::{
 };
 
 use http_body::Body;
-use hyper::{Request, Response, body::Incoming, http::request::Parts};
+use hyper::{Response, body::Incoming, http::request::Parts};
 use nodetool_edge_auth::{Action, Answer, Escaped, Reason, Scheme};
 
 use crate::{
     body::{self, Observed, ResponseBody},
-    clock,
     fetch::{Fetch, Sent},
     judge::Judge,
     metrics::{Counters, Metrics, Present, Source},
@@ -76,29 +75,27 @@ impl Gateway {
         Present::new(&self.seen.counters, |counters| &counters.connections)
     }
 
-    pub(crate) async fn handle(&self, request: Request<Incoming>, peer: &str, scheme: Scheme) -> Response<Observed> {
+    /// Answers a request, whose head stays where it is: to move it from hand to hand would cost more than to judge it.
+    pub(crate) async fn handle(&self, parts: &mut Parts, body: Incoming, peer: &str, scheme: Scheme) -> Response<Observed> {
         let in_flight = body::in_flight(&self.seen.counters);
-        let (parts, body) = request.into_parts();
         let id = RequestId::of(&parts.headers);
-        // The request itself goes on; only who wants every detail pays for a copy.
-        let line =
-            tracing::enabled!(tracing::Level::DEBUG).then(|| (parts.method.clone(), parts.uri.path().to_owned(), Instant::now()));
-        let (response, source) = self.answer(parts, body, &id, peer, scheme).await;
+        let began = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
+        let (mut response, source) = self.answer(parts, body, &id, peer, scheme).await;
         let status = response.status().as_u16();
         self.seen.counters.answered(status, source);
-        if let Some((method, path, began)) = line {
-            let (method, path) = (Escaped::new(method.as_str(), observe::MAX_METHOD), Escaped::new(&path, observe::MAX_PATH));
+        if let Some(began) = began {
+            let method = Escaped::new(parts.method.as_str(), observe::MAX_METHOD);
+            let path = Escaped::new(parts.uri.path(), observe::MAX_PATH);
             let (request_id, seconds) = (id.as_str(), began.elapsed().as_secs_f64());
             tracing::debug!(%method, %path, status, source = source.word(), seconds, peer, request_id, "answered");
         }
-        let (mut head, body) = response.into_parts();
-        id.tell(&mut head.headers);
-        Response::from_parts(head, Observed::new(body, in_flight))
+        id.tell(response.headers_mut());
+        response.map(|body| Observed::new(body, in_flight))
     }
 
     async fn answer(
         &self,
-        mut parts: Parts,
+        parts: &mut Parts,
         body: Incoming,
         id: &RequestId,
         peer: &str,
@@ -107,25 +104,25 @@ impl Gateway {
         // HTTP/2 has no upgrades of this kind.
         let upgrade = parts.extensions.remove();
         let held = parts.extensions.remove();
-        let Some(mut facts) = request::facts(&parts, !body.is_end_stream(), Some(peer)) else {
-            observe::unreadable(&parts, id, peer, &self.seen.counters);
+        let parts = &*parts;
+        let Some(mut facts) = request::facts(parts, !body.is_end_stream(), Some(peer)) else {
+            observe::unreadable(parts, id, peer, &self.seen.counters);
             return (own(Answer::refusal(Reason::MalformedRequest)), Source::Gateway);
         };
         facts.scheme(scheme).request_id(id.as_str());
-        let outcome = self.judge.judge(&mut facts).await;
+        let (outcome, now) = self.judge.judge(&mut facts).await;
         // Behind trusted proxies it is not who connected.
         let client = self.judge.policy().client(&facts).unwrap_or(peer);
         observe::judged(&outcome, &facts, id, client, &self.seen.counters);
-        match (Action::of(&outcome.verdict, self.judge.policy(), &facts, clock::now()), &self.upstream) {
-            (Action::Respond(answer), _) => (own(answer), Source::Gateway),
-            (Action::Forward(forward), Some(upstream)) => {
-                let upgrade = upgrade.filter(|_| facts.is_websocket());
-                let sent = Sent { head: &parts, forward: &forward, is_websocket: upgrade.is_some() };
-                upstream.send(&sent, (body, held), upgrade).await
-            }
-            // Nothing is forwarded where there is none.
-            (Action::Forward(_), None) => (own(Answer::upstream_unavailable()), Source::Gateway),
-        }
+        let forward = match Action::of(&outcome.verdict, self.judge.policy(), &facts, now) {
+            Action::Respond(answer) => return (own(answer), Source::Gateway),
+            Action::Forward(forward) => forward,
+        };
+        // Nothing is forwarded where there is none.
+        let Some(upstream) = &self.upstream else { return (own(Answer::upstream_unavailable()), Source::Gateway) };
+        let upgrade = upgrade.filter(|_| facts.is_websocket());
+        let sent = Sent { head: parts, forward: &forward, is_websocket: upgrade.is_some() };
+        upstream.send(&sent, (body, held), upgrade).await
     }
 }
 

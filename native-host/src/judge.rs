@@ -66,7 +66,8 @@ impl Judge {
         Some(project.keep_fresh())
     }
 
-    pub(crate) async fn judge(&self, facts: &mut Facts<'_>) -> Outcome {
+    /// How it ended, and when.
+    pub(crate) async fn judge(&self, facts: &mut Facts<'_>) -> (Outcome, UnixTime) {
         // Read once for a request that waits for nothing.
         let mut now = clock::now();
         let accountable = self.failures.as_ref().and_then(|failures| Some((failures, self.policy.accountable(facts)?)));
@@ -96,7 +97,7 @@ impl Judge {
             facts.must_wait(seconds);
             outcome.verdict = Verdict::Refuse(Reason::TooManyFailures);
         }
-        outcome
+        (outcome, now)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

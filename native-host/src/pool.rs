@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use hyper::client::conn::http1::{self, SendRequest};
@@ -12,7 +12,7 @@ use nodetool_edge_auth::{ProxySettings, Settings, Upstream};
 use socket2::SockRef;
 use tokio::{
     net::TcpStream,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsStream;
 
@@ -108,8 +108,7 @@ struct Kept {
 }
 
 impl Kept {
-    fn close_expired(&mut self) {
-        let now = Instant::now();
+    fn close_expired(&mut self, now: Instant) {
         let expired = self.idle.iter().take_while(|connection| now.duration_since(connection.since) > IDLE_LIMIT).count();
         self.idle.drain(..expired);
     }
@@ -155,9 +154,9 @@ impl Pool {
     }
 
     /// The connection that was used last of those that are usable: it is the least likely to have been closed meanwhile.
-    pub(crate) fn take(self: &Arc<Self>) -> Option<Lease> {
+    pub(crate) fn take(self: &Arc<Self>, now: Instant) -> Option<Lease> {
         let mut kept = self.kept();
-        kept.close_expired();
+        kept.close_expired(now);
         let at = kept.idle.iter().rposition(|connection| connection.sender.is_ready())?;
         let Idle { sender, alarm, .. } = kept.idle.remove(at);
         Some(Lease { sender, alarm, is_reused: true, is_reusable: true, pool: Arc::clone(self) })
@@ -168,7 +167,7 @@ impl Pool {
         loop {
             sleep(IDLE_LIMIT).await;
             let mut kept = self.kept();
-            kept.close_expired();
+            kept.close_expired(Instant::now());
             if kept.idle.is_empty() {
                 kept.is_tended = false;
                 return;

@@ -31,5 +31,6 @@ pub(crate) fn facts<'a>(parts: &'a Parts, has_body: bool, peer: Option<&'a str>)
             facts.header(name.as_str(), value.as_bytes());
         }
     }
-    (has_host || parts.version != Version::HTTP_11).then(|| facts.subject())
+    facts.subject();
+    (has_host || parts.version != Version::HTTP_11).then_some(facts)
 }

@@ -230,7 +230,8 @@ impl Described {
         for (name, value) in &self.headers {
             facts.header(name, value.as_bytes());
         }
-        facts.subject()
+        facts.subject();
+        facts
     }
 }
 

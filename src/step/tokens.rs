@@ -1,12 +1,12 @@
 //! A request that hangs on the static tokens, which may have to come from a store.
 
-use alloc::sync::Arc;
+use alloc::{sync::Arc, vec};
 
 use super::{Outcome, Step, authorized, decided};
 use crate::{
     effects::Unavailable,
     facts::Facts,
-    gate::{Gate, Learned, Remembered, Source, StoreNews, TOKENS_FRESH_FOR},
+    gate::{Gate, Learned, Lesson, Remembered, Source, StoreNews, TOKENS_FRESH_FOR},
     policy::{Policy, Provider},
     time::UnixTime,
     token::{Digest, Match, Secret, StoreError, Tokens},
@@ -64,8 +64,7 @@ impl<'a> NeedTokens<'a> {
 }
 
 fn learned<'a>(news: StoreNews, store_error: Option<StoreError>, outcome: Outcome) -> Step<'a> {
-    let learned = Learned { tokens: Some(news), ..Learned::default() };
-    Step::Decided(Outcome { learned, store_error, ..outcome })
+    Step::Decided(Outcome { learned: Learned(vec![Lesson::Tokens(news)]), store_error, ..outcome })
 }
 
 fn compare(policy: &Policy, facts: &Facts<'_>, presented: &Result<Digest, Reason>, tokens: &Tokens, now: UnixTime) -> Outcome {

@@ -6,7 +6,7 @@ use super::{Outcome, Step, authorized, begin_static, decided};
 use crate::{
     effects::{KeysAnswer, Unavailable, UserAnswer},
     facts::Facts,
-    gate::{Gate, Learned, Source},
+    gate::{Gate, Learned, Lesson, Source},
     json::Json,
     jwt::{self, Claims, Untrusted},
     keys::{Algorithm, Jwks, Key, KeyNews, KnownKeys, Lookup, SelectedKey, Thumbprint},
@@ -49,7 +49,7 @@ impl Matter<'_> {
         let identity = Identity::user(claims.subject, claims.role, expires);
         let until = supabase.remembered_until(now).min(expires);
         if until > now {
-            self.learned.user = Some((self.presented, identity.clone(), now..until));
+            self.learned.0.push(Lesson::User(self.presented, identity.clone(), now..until));
         }
         let (verdict, refused) = self.policy.authorize(self.facts, identity);
         Outcome { refused, ..self.decide(verdict) }
@@ -185,7 +185,7 @@ impl<'a> NeedKeys<'a> {
         };
         let news = KeyNews { keys, at, for_missing: self.for_missing };
         self.asked.keys.learn(news.clone());
-        self.matter.learned.keys = Some(news);
+        self.matter.learned.0.push(Lesson::Keys(news));
         let found = self.look_up(now);
         with_keys(self.matter, self.asked, found, true)
     }
@@ -247,7 +247,8 @@ impl<'a> NeedSignature<'a> {
         if is_right {
             return Step::Decided(self.matter.admit(supabase, self.claims, now));
         }
-        self.matter.learned.forged = Some((self.matter.presented, key.thumbprint, now..supabase.remembered_until(now)));
+        let lesson = Lesson::Forged(self.matter.presented, key.thumbprint, now..supabase.remembered_until(now));
+        self.matter.learned.0.push(lesson);
         Step::Decided(self.matter.refuse(Reason::BadSignature))
     }
 }

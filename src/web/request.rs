@@ -53,7 +53,8 @@ impl Snapshot {
                 _ => _ = facts.header(name, value.as_bytes()),
             }
         }
-        Some(facts.subject())
+        facts.subject();
+        Some(facts)
     }
 
     /// The URL, with this path and query if they are not to be its own.

@@ -23,7 +23,6 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    clock,
     observe::{self, RequestId},
     plan, request, respond,
 };
@@ -119,9 +118,9 @@ impl AuthLayer {
                 return Err(Answer::refusal(Reason::MalformedRequest));
             };
             facts.scheme(self.scheme).request_id(id.as_str());
-            let outcome = judge.judge(&mut facts).await;
+            let (outcome, now) = judge.judge(&mut facts).await;
             observe::judged(&outcome, &facts, id, judge.policy().client(&facts).unwrap_or(shown), counters);
-            match Action::of(&outcome.verdict, judge.policy(), &facts, clock::now()) {
+            match Action::of(&outcome.verdict, judge.policy(), &facts, now) {
                 Action::Respond(answer) => return Err(answer),
                 Action::Forward(forward) => {
                     let uri = plan::uri(&forward, &parts.uri).ok_or_else(|| Answer::refusal(Reason::MalformedRequest))?;

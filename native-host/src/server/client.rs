@@ -11,9 +11,10 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::{
-    Request, Response, StatusCode, Version,
+    Response, StatusCode, Version,
     body::Incoming,
     header::{self, HeaderValue},
+    http::request::Parts,
 };
 use nodetool_edge_auth::Scheme;
 use tokio::{
@@ -59,20 +60,20 @@ pub(super) struct InFlight(Arc<Client>);
 
 impl InFlight {
     /// The head of a request is complete.
-    pub(super) fn begin(client: &Arc<Client>, request: &mut Request<Incoming>) -> Self {
-        let is_http2 = request.version() == Version::HTTP_2;
-        let has_body = !request.body().is_end_stream();
+    pub(super) fn begin(client: &Arc<Client>, head: &mut Parts, body: &Incoming) -> Self {
+        let is_http2 = head.version == Version::HTTP_2;
+        let has_body = !body.is_end_stream();
         client.activity.begin(is_http2, has_body);
         if has_body && !is_http2 {
-            request.extensions_mut().insert(Held::new(Upload::begin(client)));
+            head.extensions.insert(Held::new(Upload::begin(client)));
         }
         Self(Arc::clone(client))
     }
 
-    pub(super) async fn answer(self, request: Request<Incoming>) -> Response<Answer> {
+    pub(super) async fn answer(self, head: &mut Parts, body: Incoming) -> Response<Answer> {
         let client = &*self.0;
-        let is_http2 = request.version() == Version::HTTP_2;
-        let mut response = client.gateway.handle(request, &client.peer, client.scheme).await;
+        let is_http2 = head.version == Version::HTTP_2;
+        let mut response = client.gateway.handle(head, body, &client.peer, client.scheme).await;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             client.activity.becomes_tunnel();
         } else if client.is_stopping() && !is_http2 {

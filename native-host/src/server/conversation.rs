@@ -44,10 +44,11 @@ impl Service<Request<Incoming>> for Answering {
     // On the heap, for as long as there is a request: hyper has a place for it in each connection.
     type Future = Pin<Box<dyn Future<Output = std::result::Result<Response<Answer>, Infallible>> + Send>>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let (mut head, body) = request.into_parts();
         // From here on, not from when the future is asked first.
-        let in_flight = InFlight::begin(&self.0, &mut request);
-        Box::pin(async move { Ok(in_flight.answer(request).await) })
+        let in_flight = InFlight::begin(&self.0, &mut head, &body);
+        Box::pin(async move { Ok(in_flight.answer(&mut head, body).await) })
     }
 }
 
