@@ -17,8 +17,8 @@ const RATIOS = [
   { name: "RS256 fresh, requests/s beside HAProxy", key: "rate", of: `RS256-fresh/${OURS}`, over: "RS256-fresh/HAProxy", least: 1.5 },
   { name: "HS256 fresh, requests/s beside HAProxy", key: "rate", of: `HS256-fresh/${OURS}`, over: "HS256-fresh/HAProxy", least: 1.6 },
   { name: "in front, requests/s beside nginx asking `/.auth/verify`", key: "rate", of: `ask/${OURS}, in front itself`, over: `ask/nginx, asking ${OURS}`, least: 1.5 },
-  { name: "`/.auth/verify`, ES256 repeated, requests/s beside hyper alone", key: "rate", of: `verify/${OURS}, ES256 repeated`, over: "verify/hyper alone", least: 0.9 },
-  { name: "`/.auth/verify`, ES256 repeated, CPU beside hyper alone", key: "cpu", of: `verify/${OURS}, ES256 repeated`, over: "verify/hyper alone", most: 1 / 0.9 },
+  { name: "`/.auth/verify`, static, requests/s beside hyper alone", key: "rate", of: `verify/${OURS}, static`, over: "verify/hyper alone, static", least: 0.9 },
+  { name: "`/.auth/verify`, ES256 repeated, requests/s beside hyper alone", key: "rate", of: `verify/${OURS}, ES256 repeated`, over: "verify/hyper alone, ES256 repeated", least: 0.9 },
   { name: "p50 at one connection beside HAProxy", key: "p50", of: `static-1/${OURS}`, over: "static-1/HAProxy", most: 1 },
   { name: "p99 at 64 connections beside HAProxy", key: "p99", of: `static/${OURS}`, over: "static/HAProxy", most: 1 },
 ];

@@ -32,9 +32,9 @@ export const ours = {
   },
 };
 
-/** The least that hyper can answer: what every answer of ours builds on. */
+/** The least that hyper can do, to answer or to send on: what ours builds on. It asks for nothing, and sets no header. */
 export const bare = {
   name: "hyper alone",
   missing: () => false,
-  command: ({ port }) => ({ command: [path.join(ROOT, "target/release/bare"), `127.0.0.1:${port}`] }),
+  command: ({ port, upstream }) => ({ command: [path.join(ROOT, "target/release/bare"), ...[port, upstream].filter(Boolean).map((port) => `127.0.0.1:${port}`)] }),
 };
