@@ -7,8 +7,9 @@ import { fileURLToPath } from "node:url";
 import { ROOT, WASM_TARGET, ensureBindgen, ensureWasmTarget, run, step } from "./setup.mjs";
 
 const OUT = path.join(ROOT, "build", "worker");
-const ENTRY = path.join(ROOT, "src", "worker", "entry.js");
-const ARBITER = path.join(ROOT, "src", "worker", "arbiter.js");
+const SOURCES = path.join(ROOT, "src", "worker");
+/** Beside what is compiled: how each is called in `OUT`. */
+const SCRIPTS = { "entry.js": "index.js", "arbiter.js": "arbiter.js", "rehearsal.js": "rehearsal.js" };
 
 export function buildWorker() {
   ensureWasmTarget();
@@ -18,7 +19,7 @@ export function buildWorker() {
 
   const wasm = path.join(ROOT, "target", WASM_TARGET, "edge", "nodetool_edge_auth.wasm");
   const made = createHash("sha256");
-  for (const source of [wasm, ENTRY, ARBITER, bindgen]) made.update(readFileSync(source));
+  for (const source of [wasm, bindgen, ...Object.keys(SCRIPTS).map((script) => path.join(SOURCES, script))]) made.update(readFileSync(source));
   const stamp = path.join(OUT, ".made-from");
   const hash = made.digest("hex");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === hash) return OUT;
@@ -30,8 +31,7 @@ export function buildWorker() {
     ...["--target", "web", "--no-typescript", "--experimental-reset-state-function"],
     ...["--remove-name-section", "--remove-producers-section", "--out-name", "gateway", "--out-dir", fresh, wasm],
   ]);
-  copyFileSync(ENTRY, path.join(fresh, "index.js"));
-  copyFileSync(ARBITER, path.join(fresh, "arbiter.js"));
+  for (const [script, name] of Object.entries(SCRIPTS)) copyFileSync(path.join(SOURCES, script), path.join(fresh, name));
   writeFileSync(path.join(fresh, ".made-from"), hash);
   rmSync(OUT, { recursive: true, force: true });
   renameSync(fresh, OUT);

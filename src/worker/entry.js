@@ -1,10 +1,12 @@
 // What workerd loads: the Worker of the compiled core, behind the last guard.
 import module from "./gateway_bg.wasm";
 import * as gateway from "./gateway.js";
+import { rehearse } from "./rehearsal.js";
 
 export { TokenArbiter } from "./arbiter.js";
 
 gateway.initSync({ module });
+rehearse(gateway);
 
 export default {
   async fetch(request, env, context) {

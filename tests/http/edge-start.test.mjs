@@ -1,0 +1,70 @@
+// How an isolate starts: with what its first request takes compiled, and with nothing else of the rehearsal that did it.
+import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
+import http from "node:http";
+import { after, before, describe, test } from "node:test";
+
+import { SETTINGS } from "../../src/worker/rehearsal.js";
+import { startWorkerd } from "../../tools/workerd.mjs";
+import { COMPATIBILITY, STATIC, TOKEN, WORKER } from "./support/hosts.mjs";
+import { secretsOfSettings, transcript } from "./support/transcripts.mjs";
+import { startUpstream } from "./support/upstream.mjs";
+
+const SUPABASE = { AUTH_PROVIDER: "supabase", SUPABASE_URL: "https://project.supabase.co", SUPABASE_KEY: "sb_publishable_start-0123456789", SUPABASE_JWT_SECRET: "start-".repeat(8) };
+
+describe("an isolate of the Worker", () => {
+  let upstream;
+  before(async () => (upstream = await startUpstream()));
+  after(() => upstream.stop());
+
+  /** What a fresh isolate answers to these tokens, one after the other, and how many functions V8 compiles meanwhile. */
+  async function start(settings, tokens) {
+    secretsOfSettings(settings);
+    const running = await startWorkerd({
+      folder: WORKER,
+      bindings: { ...settings, UPSTREAM_URL: upstream.url },
+      compatibilityDate: COMPATIBILITY.compatibilityDate,
+      v8Flags: ["--trace-wasm-compilation-times"],
+    });
+    const statuses = [];
+    for (const token of tokens) statuses.push(await ask(running.port, token));
+    const output = await running.stop();
+    transcript("edge", "console")(output);
+    return { statuses, compiled: output.match(/^Compiled function /gm)?.length ?? 0 };
+  }
+
+  test("has compiled what its first request takes", async () => {
+    const { compiled } = await start(STATIC, []);
+    assert.ok(compiled > 100, `${compiled} functions before any request`);
+    for (const [settings, token, status, most] of [
+      [STATIC, TOKEN, 200, 0],
+      [STATIC, undefined, 401, 10],
+      [SUPABASE, jwt(SUPABASE), 200, 20],
+    ]) {
+      const first = await start(settings, [token]);
+      assert.deepEqual(first.statuses, [status]);
+      assert.ok(first.compiled - compiled <= most, `${first.compiled - compiled} functions for a request that is answered ${status}`);
+    }
+  });
+
+  test("knows nothing of those whom the rehearsal knows", async () => {
+    const strangers = [SETTINGS.WORKER_AUTH_TOKEN, jwt(SETTINGS), jwt({ ...SUPABASE, SUPABASE_JWT_SECRET: SETTINGS.SUPABASE_JWT_SECRET })];
+    for (const [settings, good] of [[STATIC, TOKEN], [SUPABASE, jwt(SUPABASE)]]) {
+      const { statuses } = await start(settings, [...strangers, good]);
+      assert.deepEqual(statuses, [401, 401, 401, 200]);
+    }
+  });
+});
+
+function jwt({ SUPABASE_URL, SUPABASE_JWT_SECRET }) {
+  const claims = { iss: `${SUPABASE_URL}/auth/v1`, aud: "authenticated", exp: 4102444800, sub: "0", role: "authenticated" };
+  const message = [{ alg: "HS256" }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")).join(".");
+  return `${message}.${createHmac("sha256", SUPABASE_JWT_SECRET).update(message).digest("base64url")}`;
+}
+
+function ask(port, token) {
+  return new Promise((resolve, reject) => {
+    const headers = token ? { authorization: `Bearer ${token}` } : {};
+    http.get({ port, host: "127.0.0.1", path: "/v1/models", headers, agent: false }, (response) => response.resume().on("end", () => resolve(response.statusCode))).on("error", reject);
+  });
+}
