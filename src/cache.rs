@@ -1,4 +1,4 @@
-//! What was found out about tokens, by digest of the token: bounded in number and time, least recently used out first.
+//! What was found out about tokens, by digest of the token: bounded in number and time. What was used of late stays longest.
 
 use alloc::collections::BTreeMap;
 use core::ops::Range;
@@ -10,7 +10,7 @@ use crate::{time::UnixTime, token::Digest};
 pub(crate) struct Cache<T> {
     capacity: usize,
     entries: BTreeMap<Digest, Entry<T>>,
-    /// The digests in the order of their last use.
+    /// The digests in the order in which they came, or were used when they had come to the older half.
     order: BTreeMap<u64, Digest>,
     uses: u64,
 }
@@ -30,14 +30,18 @@ impl<T: Clone> Cache<T> {
 
     pub(crate) fn get(&mut self, token: &Digest, now: UnixTime) -> Option<T> {
         let entry = self.entries.get_mut(token)?;
-        self.order.remove(&entry.used);
         if !entry.holds.contains(&now) {
+            self.order.remove(&entry.used);
             self.entries.remove(token);
             return None;
         }
-        self.uses += 1;
-        entry.used = self.uses;
-        self.order.insert(self.uses, *token);
+        // To move it each time would cost more than to find it. In the newer half it is far from its end.
+        if self.uses - entry.used >= self.capacity as u64 / 2 {
+            self.order.remove(&entry.used);
+            self.uses += 1;
+            entry.used = self.uses;
+            self.order.insert(self.uses, *token);
+        }
         Some(entry.finding.clone())
     }
 
@@ -80,6 +84,19 @@ mod tests {
         assert!(cache.get(&digest(1), now).is_some() && cache.get(&digest(3), now).is_some());
         cache.insert(digest(3), Identity::STATIC, holds.clone());
         assert_eq!((cache.entries.len(), cache.order.len()), (2, 2));
+    }
+
+    #[test]
+    fn what_is_used_now_and_then_stays_whatever_else_comes() {
+        let now = UnixTime::from_secs(1);
+        let holds = now..UnixTime::from_secs(9);
+        let mut cache = Cache::new(8);
+        cache.insert(digest(0), Identity::STATIC, holds.clone());
+        for number in 1..=200 {
+            cache.insert(digest(number), Identity::STATIC, holds.clone());
+            assert!(number % 4 != 0 || cache.get(&digest(0), now).is_some(), "after {number}");
+            assert!(cache.entries.len() <= 8 && cache.entries.len() == cache.order.len());
+        }
     }
 
     #[test]
