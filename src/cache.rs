@@ -1,4 +1,5 @@
-//! What was found out about tokens, by digest of the token: bounded in number and time. What was used of late stays longest.
+//! What was found out about tokens, by digest of the token: bounded in number and time. What is used at least once
+//! while half as many others come as there is room for stays.
 
 use alloc::collections::BTreeMap;
 use core::ops::Range;
@@ -10,9 +11,9 @@ use crate::{time::UnixTime, token::Digest};
 pub(crate) struct Cache<T> {
     capacity: usize,
     entries: BTreeMap<Digest, Entry<T>>,
-    /// The digests in the order in which they came, or were used when they had come to the older half.
+    /// From the next to go to the last to go.
     order: BTreeMap<u64, Digest>,
-    uses: u64,
+    last: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -20,27 +21,29 @@ struct Entry<T> {
     finding: T,
     /// From the finding to the end. Before it, the clock was set back, and nobody knows how long ago it was.
     holds: Range<UnixTime>,
-    used: u64,
+    /// In the order.
+    place: u64,
 }
 
 impl<T: Clone> Cache<T> {
     pub(crate) const fn new(capacity: usize) -> Self {
-        Self { capacity, entries: BTreeMap::new(), order: BTreeMap::new(), uses: 0 }
+        Self { capacity, entries: BTreeMap::new(), order: BTreeMap::new(), last: 0 }
     }
 
     pub(crate) fn get(&mut self, token: &Digest, now: UnixTime) -> Option<T> {
         let entry = self.entries.get_mut(token)?;
         if !entry.holds.contains(&now) {
-            self.order.remove(&entry.used);
+            self.order.remove(&entry.place);
             self.entries.remove(token);
             return None;
         }
-        // To move it each time would cost more than to find it. In the newer half it is far from its end.
-        if self.uses - entry.used >= self.capacity as u64 / 2 {
-            self.order.remove(&entry.used);
-            self.uses += 1;
-            entry.used = self.uses;
-            self.order.insert(self.uses, *token);
+        // To move it each time would cost more than to find it, and as long as half as many as there is room for can come before
+        // it goes, there is no need to.
+        if self.last - entry.place >= self.capacity as u64 / 2 {
+            self.order.remove(&entry.place);
+            self.last += 1;
+            entry.place = self.last;
+            self.order.insert(self.last, *token);
         }
         Some(entry.finding.clone())
     }
@@ -49,11 +52,11 @@ impl<T: Clone> Cache<T> {
         if self.capacity == 0 {
             return;
         }
-        self.uses += 1;
-        if let Some(known) = self.entries.insert(token, Entry { finding, holds, used: self.uses }) {
-            self.order.remove(&known.used);
+        self.last += 1;
+        if let Some(known) = self.entries.insert(token, Entry { finding, holds, place: self.last }) {
+            self.order.remove(&known.place);
         }
-        self.order.insert(self.uses, token);
+        self.order.insert(self.last, token);
         if self.entries.len() > self.capacity
             && let Some((_, oldest)) = self.order.pop_first()
         {
@@ -72,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_used_goes_first() {
+    fn what_is_used_outstays_what_is_not() {
         let now = UnixTime::from_secs(1);
         let holds = now..UnixTime::from_secs(9);
         let mut cache = Cache::new(2);
@@ -87,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_now_and_then_stays_whatever_else_comes() {
+    fn what_is_used_while_half_as_many_come_as_there_is_room_for_stays() {
         let now = UnixTime::from_secs(1);
         let holds = now..UnixTime::from_secs(9);
         let mut cache = Cache::new(8);

@@ -54,9 +54,9 @@ type Answered = Result<(Response<Incoming>, Lease), Failure>;
 enum Failure {
     Unavailable,
     TimedOut,
-    /// The client's body broke off, or its target is none.
+    /// The client's body broke off, or the target of its request is none.
     Malformed,
-    /// A kept connection was closed just as it was used again. This may be sent over another one.
+    /// A kept connection was closed just as it was used again. This may be sent over a new one, where that cannot happen.
     Closed(Box<Request<RequestBody>>),
 }
 
