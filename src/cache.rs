@@ -13,6 +13,7 @@ pub(crate) struct Cache<T> {
     entries: BTreeMap<Digest, Entry<T>>,
     /// From the next to go to the last to go.
     order: BTreeMap<u64, Digest>,
+    /// The place that was given last.
     last: u64,
 }
 
