@@ -33,11 +33,12 @@ const SCENES = [
 export function rehearse(gateway) {
   for (const [AUTH_PROVIDER, method, headers] of SCENES) {
     try {
-      gateway.judge(new Request(URL, { method, headers }), { ...SETTINGS, AUTH_PROVIDER }, { waitUntil() {} });
+      gateway.judge(new Request(`${URL}/`, { method, headers }), { ...SETTINGS, AUTH_PROVIDER }, { waitUntil() {} });
     } catch {
       // Then the first request compiles what it needs.
     } finally {
-      // Nothing is left but compiled code: nobody is ever judged by an instance that has read these settings.
+      // Nothing is left but compiled code: nobody is ever judged by an instance that has read these settings. Should this fail, nobody
+      // may catch it: the Worker must not start then.
       gateway.__wbg_reset_state();
     }
   }

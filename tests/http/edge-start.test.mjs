@@ -4,7 +4,7 @@ import { createHmac } from "node:crypto";
 import http from "node:http";
 import { after, before, describe, test } from "node:test";
 
-import { SETTINGS } from "../../src/worker/rehearsal.js";
+import { SETTINGS, rehearse } from "../../src/worker/rehearsal.js";
 import { startWorkerd } from "../../tools/workerd.mjs";
 import { COMPATIBILITY, STATIC, TOKEN, WORKER } from "./support/hosts.mjs";
 import { secretsOfSettings, transcript } from "./support/transcripts.mjs";
@@ -30,11 +30,14 @@ describe("an isolate of the Worker", () => {
     for (const token of tokens) statuses.push(await ask(running.port, token));
     const output = await running.stop();
     transcript("edge", "console")(output);
-    return { statuses, compiled: output.match(/^Compiled function /gm)?.length ?? 0 };
+    const lines = output.split("\n").filter((line) => line !== "");
+    const compiled = lines.filter((line) => line.startsWith("Compiled function "));
+    return { statuses, compiled: compiled.length, said: lines.length - compiled.length };
   }
 
   test("has compiled what its first request takes", async () => {
-    const { compiled } = await start(STATIC, []);
+    const { compiled, said } = await start(STATIC, []);
+    assert.equal(said, 0, "nothing is said of the rehearsal");
     assert.ok(compiled > 100, `${compiled} functions before any request`);
     for (const [settings, token, status, most] of [
       [STATIC, TOKEN, 200, 0],
@@ -53,6 +56,15 @@ describe("an isolate of the Worker", () => {
       const { statuses } = await start(settings, [...strangers, good]);
       assert.deepEqual(statuses, [401, 401, 401, 200]);
     }
+  });
+
+  test("is made anew after each request of the rehearsal, whatever comes of it", () => {
+    for (const judge of [() => {}, () => assert.fail("a refusal to judge")]) {
+      const calls = [];
+      rehearse({ judge: (...args) => (calls.push("judge"), judge(...args)), __wbg_reset_state: () => calls.push("reset") });
+      assert.deepEqual(calls, ["judge", "reset", "judge", "reset", "judge", "reset"]);
+    }
+    assert.throws(() => rehearse({ judge() {}, __wbg_reset_state: () => assert.fail("no new instance") }), /no new instance/);
   });
 });
 
