@@ -283,12 +283,16 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// An upstream may say the same length several times, or with zeros before it. To pass that on would leave it to the next
-/// reader what it takes it for (RFC 9110, section 8.6).
+/// Those of the largest length that can be.
+const MAX_DIGITS: usize = u64::MAX.ilog10() as usize + 1;
+
+/// An upstream may say the same length several times, with zeros before it, or to `HEAD` one that no number of bytes has. To pass
+/// that on would leave it to the next reader what it takes it for (RFC 9110, section 8.6).
 fn say_length_once(status: StatusCode, headers: &mut HeaderMap) {
     let mut lengths = headers.iter().filter(|(name, _)| **name == header::CONTENT_LENGTH).map(|(_, value)| value.as_bytes());
     let Some(length) = lengths.next() else { return };
-    let is_plain = length.iter().all(u8::is_ascii_digit) && !matches!(length, [] | [b'0', _, ..]);
+    // What has fewer digits than the largest number is no larger.
+    let is_plain = length.iter().all(u8::is_ascii_digit) && !matches!(length, [] | [b'0', _, ..]) && length.len() < MAX_DIGITS;
     if is_plain && lengths.next().is_none() && status != StatusCode::NO_CONTENT {
         return;
     }

@@ -272,6 +272,25 @@ describe("native: bodies where few expect them", () => {
   });
 });
 
+describe("native: the length that the answer to a HEAD has", () => {
+  for (const [said, length] of [
+    ["42", "42"],
+    ["18446744073709551615", "18446744073709551615"],
+    ["18446744073709551616", undefined],
+    ["2".repeat(38), undefined],
+    ["007", "7"],
+    ["5, 5", "5"],
+  ]) {
+    test(`${said} is ${length ?? "none"}`, async () => {
+      const upstream = await startRawUpstream(({ socket }) => void socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${said}\r\n\r\n`));
+      await between("native", upstream, async (host) => {
+        const answer = await ask(host.port, request({ method: "HEAD", target: "/", headers: [HOST, AUTHORIZATION] }), { head: true });
+        assert.deepEqual([answer.status, answer.header("content-length")], [200, length]);
+      });
+    });
+  }
+});
+
 describe("native: connections to the upstream", () => {
   const TOTAL = 300;
   const get = async (host, index) => {
@@ -338,7 +357,7 @@ describe("native: connections to the upstream", () => {
     });
   });
 
-  test("a request that breaks its connection breaks not all of them", { todo: "it is tried on every idle connection, one after the other" }, async () => {
+  test("a request that breaks its connection breaks not all of them", async () => {
     const upstream = await burst(20, ({ target, socket }) => target.startsWith("/deadly/") && socket.destroy());
     await between("native", upstream, async (host) => {
       await inTurns(async (through) => {
