@@ -1,12 +1,12 @@
 // How an isolate starts: with what its first request takes compiled, and with nothing else of the rehearsal that did it.
 import assert from "node:assert/strict";
-import { createHmac } from "node:crypto";
-import http from "node:http";
 import { after, before, describe, test } from "node:test";
 
 import { SETTINGS, rehearse } from "../../src/worker/rehearsal.js";
 import { startWorkerd } from "../../tools/workerd.mjs";
 import { COMPATIBILITY, STATIC, TOKEN, WORKER } from "./support/hosts.mjs";
+import { claimsOf, legacyToken } from "./support/jwt.mjs";
+import { status } from "./support/raw.mjs";
 import { secretsOfSettings, transcript } from "./support/transcripts.mjs";
 import { startUpstream } from "./support/upstream.mjs";
 
@@ -27,9 +27,13 @@ describe("an isolate of the Worker", () => {
       v8Flags: ["--trace-wasm-compilation-times"],
     });
     const statuses = [];
-    for (const token of tokens) statuses.push(await ask(running.port, token));
-    const output = await running.stop();
-    transcript("edge", "console")(output);
+    let output;
+    try {
+      for (const token of tokens) statuses.push(await status(running, token));
+    } finally {
+      output = await running.stop();
+      transcript("edge", "console")(output);
+    }
     const lines = output.split("\n").filter((line) => line !== "");
     const compiled = lines.filter((line) => line.startsWith("Compiled function "));
     return { statuses, compiled: compiled.length, said: lines.length - compiled.length };
@@ -39,14 +43,14 @@ describe("an isolate of the Worker", () => {
     const { compiled, said } = await start(STATIC, []);
     assert.equal(said, 0, "nothing is said of the rehearsal");
     assert.ok(compiled > 100, `${compiled} functions before any request`);
-    for (const [settings, token, status, most] of [
+    for (const [settings, token, expected, most] of [
       [STATIC, TOKEN, 200, 0],
       [STATIC, undefined, 401, 10],
       [SUPABASE, jwt(SUPABASE), 200, 20],
     ]) {
       const first = await start(settings, [token]);
-      assert.deepEqual(first.statuses, [status]);
-      assert.ok(first.compiled - compiled <= most, `${first.compiled - compiled} functions for a request that is answered ${status}`);
+      assert.deepEqual(first.statuses, [expected]);
+      assert.ok(first.compiled - compiled <= most, `${first.compiled - compiled} functions for a request that is answered ${expected}`);
     }
   });
 
@@ -68,15 +72,6 @@ describe("an isolate of the Worker", () => {
   });
 });
 
-function jwt({ SUPABASE_URL, SUPABASE_JWT_SECRET }) {
-  const claims = { iss: `${SUPABASE_URL}/auth/v1`, aud: "authenticated", exp: 4102444800, sub: "0", role: "authenticated" };
-  const message = [{ alg: "HS256" }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")).join(".");
-  return `${message}.${createHmac("sha256", SUPABASE_JWT_SECRET).update(message).digest("base64url")}`;
-}
-
-function ask(port, token) {
-  return new Promise((resolve, reject) => {
-    const headers = token ? { authorization: `Bearer ${token}` } : {};
-    http.get({ port, host: "127.0.0.1", path: "/v1/models", headers, agent: false }, (response) => response.resume().on("end", () => resolve(response.statusCode))).on("error", reject);
-  });
+function jwt({ SUPABASE_URL, SUPABASE_JWT_SECRET: secret }) {
+  return legacyToken(claimsOf({ issuer: `${SUPABASE_URL}/auth/v1` }), { secret });
 }

@@ -32,7 +32,7 @@ export const ours = {
   },
 };
 
-/** The least that hyper can do, to answer or to send on: what ours builds on. It asks for nothing, and sets no header. */
+/** The least that hyper can do, to answer or to send on: what ours builds on. It asks for nothing, and sends on what it was sent. */
 export const bare = {
   name: "hyper alone",
   missing: () => false,
