@@ -1,7 +1,7 @@
 // `npm test`: sets up what is missing and runs every test on the real thing. `npm test -- --help` names the parts.
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 
 import { buildEmbed } from "./build-embed.mjs";
@@ -96,17 +96,20 @@ function testTranscripts(folder) {
   console.log(`${secrets} secrets, ${transcripts.length} transcripts: none is in any of them.`);
 }
 
-/** A Python with the `openai` client, in a folder of its own. */
+/** A Python with the packages of `tests/clients/requirements.txt`, in a folder of its own. A changed list is installed anew. */
 function ensurePython() {
+  const requirements = "tests/clients/requirements.txt";
   const venv = path.join(ROOT, "target", "venv");
   const python = process.platform === "win32" ? path.join(venv, "Scripts", "python.exe") : path.join(venv, "bin", "python");
-  const works = () => existsSync(python) && spawnSync(python, ["-c", "import openai"]).status === 0;
-  if (works()) return python;
-  step("Installing the OpenAI client for Python into target/venv");
+  const stamp = path.join(venv, "installed-requirements.txt");
+  const wanted = readFileSync(path.join(ROOT, requirements), "utf8");
+  if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted && spawnSync(python, ["-c", ""]).status === 0) return python;
+  step("Installing Python clients and servers into target/venv");
   const found = ["python3", "python"].find((name) => spawnSync(name, ["-c", "import venv, ensurepip"]).status === 0);
-  if (!found) fail("The tests drive the OpenAI client for Python, and no Python 3 with venv was found. Install it (Debian: apt-get install python3-venv), or leave this part out: npm test -- rust wasm js");
+  if (!found) fail("The tests run clients and servers in Python, and no Python 3 with venv was found. Install it (Debian: apt-get install python3-venv), or leave this part out: npm test -- rust wasm js");
   run(found, ["-m", "venv", "--clear", venv]);
-  run(python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", "tests/clients/requirements.txt"]);
+  run(python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", requirements]);
+  writeFileSync(stamp, wanted);
   return python;
 }
 
