@@ -41,9 +41,12 @@ impl Answer {
     /// What the gateway itself says to a verdict.
     pub(crate) fn to(verdict: &Verdict, facts: &Facts<'_>, now: UnixTime) -> Self {
         match verdict {
-            Verdict::Refuse(reason) if facts.asker != Asker::Client => Self::refusal(*reason).for_proxy(),
             Verdict::Pass(pass) if facts.asker != Asker::Client => Self::verified(pass.identity.as_ref()),
+            Verdict::Refuse(Reason::TooManyFailures) if facts.asker != Asker::Client => {
+                Self::too_many_failures(facts).for_proxy()
+            }
             Verdict::Refuse(Reason::TooManyFailures) => Self::too_many_failures(facts),
+            Verdict::Refuse(reason) if facts.asker != Asker::Client => Self::refusal(*reason).for_proxy(),
             Verdict::Refuse(reason) => Self::refusal(*reason),
             Verdict::Pass(Pass { to: Destination::Preflight, .. }) => Self::preflight(facts),
             Verdict::Pass(Pass { identity: Some(identity), to: Destination::Whoami, .. }) => Self::whoami(identity),
@@ -107,9 +110,9 @@ impl Answer {
             500.. => 503,
             _ => 403,
         };
-        // What it says there is about a status that it no longer has.
+        // What is said beside it is about a status that it no longer has, but for when to come again.
         self.extra = None;
-        self.more.clear();
+        self.more.retain(|(name, _)| *name == "retry-after");
         self
     }
 

@@ -126,6 +126,11 @@ impl Policy {
         self.supabase.as_ref().is_some_and(|supabase| supabase.pinned.is_none())
     }
 
+    /// Whether the upstream gets the token by which a user passed.
+    pub const fn forwards_user_token(&self) -> bool {
+        self.forwards_credentials && self.upstream_authorization.is_none()
+    }
+
     /// Whether any request is judged by a token.
     pub const fn needs_token(&self) -> bool {
         matches!(self.provider, Provider::Static | Provider::LocalByDefault)
