@@ -55,15 +55,23 @@ export interface Settings {
   AUTH_PUBLIC_PATHS?: Value;
   /** When set, `/admin` and below also need it in `X-Admin-Token`. */
   ADMIN_TOKEN?: Value;
-  /** Whether `decision.headers` keep the client's credential. By default they do. */
+  /** Whether `decision.headers` keep the client's credentials, `X-Admin-Token` included. By default they do. */
   AUTH_FORWARD_AUTHORIZATION?: Value<"keep" | "strip">;
+  /** The gateway's own credential for the upstream, like `Bearer TOKEN`: `decision.headers` have it in place of the client's. */
+  UPSTREAM_AUTHORIZATION?: Value;
+  /** Who answers `/health` and `/ping`: with `self`, `decision.response` does. By default `upstream`. */
+  AUTH_HEALTH?: Value<"upstream" | "self">;
+  /** Whether every peer may ask at `/.auth/verify`. By default only loopback peers and `AUTH_TRUSTED_PROXIES` may. */
+  AUTH_VERIFY_OPEN?: Value;
+  /** NodeTool's name of `ENV`: read only to warn where that is not set. */
+  NODETOOL_ENV?: Value;
   /** Where a WebSocket upgrade may carry its token: some of `header`, `protocol`, `query`. By default `header`. */
   AUTH_WS_TOKEN_SOURCES?: Value;
   /** Whose pages may read answers and open WebSockets; `*` for all. Without it, CORS is not the gate's affair. */
   CORS_ORIGINS?: Value;
   /** Networks and addresses of proxies whose `X-Forwarded-*` headers are believed. By default nobody's are. */
   AUTH_TRUSTED_PROXIES?: Value;
-  /** Whether `/terminal` is served; never in production. By default it is not. */
+  /** Whether `/terminal` and `/ws/terminal` are served; never in production. By default it is not. */
   NODETOOL_ENABLE_TERMINAL_WS?: Value;
 }
 

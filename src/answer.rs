@@ -12,7 +12,6 @@ use crate::{
     cors::{self, Sharing},
     facts::{Asker, Facts},
     forward::identity_headers,
-    policy::ALWAYS_PUBLIC,
     time::UnixTime,
     verdict::{Destination, Identity, Pass, Reason, Verdict},
 };
@@ -42,13 +41,19 @@ impl Answer {
     /// What the gateway itself says to a verdict.
     pub(crate) fn to(verdict: &Verdict, facts: &Facts<'_>, now: UnixTime) -> Self {
         match verdict {
-            Verdict::Refuse(reason) if facts.asker != Asker::Client => Self::refusal(*reason).for_proxy(),
             Verdict::Pass(pass) if facts.asker != Asker::Client => Self::verified(pass.identity.as_ref()),
+            Verdict::Refuse(Reason::TooManyFailures) if facts.asker != Asker::Client => {
+                Self::too_many_failures(facts).for_proxy()
+            }
             Verdict::Refuse(Reason::TooManyFailures) => Self::too_many_failures(facts),
+            Verdict::Refuse(reason) if facts.asker != Asker::Client => Self::refusal(*reason).for_proxy(),
             Verdict::Refuse(reason) => Self::refusal(*reason),
             Verdict::Pass(Pass { to: Destination::Preflight, .. }) => Self::preflight(facts),
             Verdict::Pass(Pass { identity: Some(identity), to: Destination::Whoami, .. }) => Self::whoami(identity),
-            Verdict::Pass(pass) => Self::built_in(pass.identity.as_ref(), facts, now),
+            Verdict::Pass(Pass { to: Destination::Health, .. }) => {
+                Self::json(&Health { status: "healthy", timestamp: now.to_rfc3339() })
+            }
+            Verdict::Pass(pass) => Self::built_in(pass.identity.as_ref(), facts),
         }
     }
 
@@ -101,12 +106,13 @@ impl Answer {
     pub(crate) fn for_proxy(mut self) -> Self {
         self.status = match self.status {
             401 | 403 | 503 => return self,
+            429 => 401,
             500.. => 503,
             _ => 403,
         };
-        // What it says there is about a status that it no longer has.
+        // What is said beside it is about a status that it no longer has, but for when to come again.
         self.extra = None;
-        self.more.clear();
+        self.more.retain(|(name, _)| *name == "retry-after");
         self
     }
 
@@ -165,6 +171,7 @@ impl Answer {
                 Self::new(403, r#"{"detail":"Invalid admin token."}"#).with(CHALLENGE, r#"Bearer error="insufficient_scope""#)
             }
             Reason::TerminalNotServed | Reason::NoSuchOwnPath => Self::new(404, r#"{"detail":"Not Found"}"#),
+            Reason::UntrustedProxy => Self::new(403, r#"{"detail":"Not a trusted proxy"}"#),
             Reason::OwnPathMethod => Self::new(405, r#"{"detail":"Method Not Allowed"}"#).with("allow", "GET"),
         }
     }
@@ -184,10 +191,7 @@ impl Answer {
     }
 
     /// What the gateway answers when there is no API behind it.
-    fn built_in(identity: Option<&Identity>, facts: &Facts<'_>, now: UnixTime) -> Self {
-        if identity.is_none() && ALWAYS_PUBLIC.contains(&facts.path) {
-            return Self::json(&Health { status: "healthy", timestamp: now.to_rfc3339() });
-        }
+    fn built_in(identity: Option<&Identity>, facts: &Facts<'_>) -> Self {
         Self::json(&Echo {
             user_id: identity.map(|identity| &*identity.user_id),
             token_type: identity.map(|identity| identity.token_type.as_str()),

@@ -105,6 +105,11 @@ fn of_rule(rule: Rule, policy: &Policy) -> Finding {
         }
         Rule::ForbiddenMethod => Finding::new(NAME, false, "forbidden_method: the method is not for gateways"),
         Rule::ForbiddenOrigin => Finding::new(NAME, false, "forbidden_origin: the page is of none of CORS_ORIGINS"),
+        Rule::UntrustedProxy => Finding::new(
+            NAME,
+            false,
+            "untrusted_proxy: the peer is neither loopback nor in AUTH_TRUSTED_PROXIES, and AUTH_VERIFY_OPEN is not set",
+        ),
         Rule::Public => Finding::new(NAME, true, "public: no credential is asked for"),
         Rule::Preflight => Finding::new(NAME, true, "preflight: no credential is asked for"),
         Rule::Open => Finding::new(NAME, true, "open: the provider asks for no credential here"),

@@ -183,7 +183,8 @@ impl<'a> Facts<'a> {
         self
     }
 
-    /// The address of the client, as the connection (never as a header that anyone can send) tells it.
+    /// The address of the peer, as the connection (never as a header that any client can send) tells it. Without it the peer is
+    /// unknown, and counts neither as this machine nor as a trusted proxy.
     pub const fn peer(&mut self, address: &'a str) -> &mut Self {
         self.peer = Some(address);
         self
@@ -282,18 +283,32 @@ impl<'a> Facts<'a> {
         !self.upgrade.is_present() && !self.has_body
     }
 
-    /// Whether the request came straight from a program on this machine, and not through a proxy or a
-    /// foreign web page: what a provider of `local` that nobody asked for by name holds for.
+    /// Whether the request came straight from a program on this machine, and not through a proxy or a foreign web page: the
+    /// requests that a provider of `local` holds for by default.
     pub(crate) fn is_from_this_machine(&self) -> bool {
-        let peer_is_local =
-            self.peer.is_none_or(|peer| peer.parse::<IpAddr>().is_ok_and(|peer| peer.to_canonical().is_loopback()));
         let host_is_local = matches!(self.host, Field::One(host) if is_loopback_authority(host));
-        let page_is_local = match self.origin {
+        self.has_loopback_peer() && host_is_local && self.has_loopback_page() && !self.forwarded
+    }
+
+    /// Whether the peer is known to be on this machine.
+    pub(crate) fn has_loopback_peer(&self) -> bool {
+        self.peer.is_some_and(|peer| peer.parse::<IpAddr>().is_ok_and(|peer| peer.to_canonical().is_loopback()))
+    }
+
+    /// Whether no web page but one of this machine is named as the initiator.
+    pub(crate) fn has_loopback_page(&self) -> bool {
+        match self.origin {
             // Without an origin only what the browser says of the initiator remains (Fetch Metadata).
-            Field::Absent => !self.cross_site && !matches!(self.referer, Field::One(page) if !is_loopback_page(page)),
+            Field::Absent => {
+                !self.cross_site
+                    && match self.referer {
+                        Field::Absent => true,
+                        Field::One(page) => is_loopback_page(page),
+                        Field::Many => false,
+                    }
+            }
             Field::One(origin) => is_loopback_origin(origin),
             Field::Many => false,
-        };
-        peer_is_local && host_is_local && page_is_local && !self.forwarded
+        }
     }
 }

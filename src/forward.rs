@@ -4,10 +4,12 @@ use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
 
 use crate::{
     cors::Sharing,
-    facts::{Facts, is_spelling_of},
+    credential::Credential,
+    facts::{Facts, Field, is_spelling_of},
     policy::Policy,
     proxies::Provenance,
     time::UnixTime,
+    token::Secret,
     verdict::Identity,
     websocket::{Offer, SUBPROTOCOL},
 };
@@ -16,7 +18,11 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward<'a> {
     identity: Option<&'a Identity>,
-    keeps_authorization: bool,
+    /// Whether the client's credentials go on.
+    keeps_credentials: bool,
+    /// Whether `Authorization` is the gateway's own, or missing, whatever the client sent.
+    owns_authorization: bool,
+    authorization: Option<Secret>,
     /// What `Connection` names beyond itself.
     connection: Vec<&'a [u8]>,
     provenance: Provenance<'a>,
@@ -56,9 +62,12 @@ impl<'a> Forward<'a> {
                 expires = identity.and_then(|identity| identity.expires).map(|end| [end, end.after(leeway)]);
             }
         }
+        let authorization = identity.and_then(|_| authorization(policy, facts));
         Self {
             identity,
-            keeps_authorization: policy.forwards_authorization,
+            keeps_credentials: policy.forwards_credentials,
+            owns_authorization: authorization.is_some() || policy.upstream_authorization.is_some(),
+            authorization,
             connection: facts.connection.clone(),
             provenance: Provenance::of(facts, &policy.trusted_proxies),
             rewritten_target,
@@ -102,7 +111,11 @@ impl<'a> Forward<'a> {
             return false;
         }
         if is_spelling_of(name, "authorization") {
-            return self.keeps_authorization;
+            return self.keeps_credentials && !self.owns_authorization;
+        }
+        // Judged under this name only: another spelling could carry another token.
+        if name.eq_ignore_ascii_case("x-admin-token") {
+            return self.keeps_credentials;
         }
         if self.request_id.is_some() && is_spelling_of(name, "x-request-id") {
             return false;
@@ -116,6 +129,7 @@ impl<'a> Forward<'a> {
         let Provenance { forwarded_for, proto, host, .. } = &self.provenance;
         let others = self.other_subprotocols.as_deref().filter(|others| !others.is_empty());
         let set = [
+            ("authorization", self.authorization.as_ref().map(Secret::reveal)),
             ("x-forwarded-for", forwarded_for.as_deref()),
             ("x-forwarded-proto", Some(*proto)),
             ("x-forwarded-host", *host),
@@ -124,6 +138,21 @@ impl<'a> Forward<'a> {
         ];
         identity_headers(self.identity).chain(set.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))))
     }
+}
+
+/// `Authorization` for a request of a known caller, unless the one of the client goes on as it is: the gateway's own credential,
+/// or the token of the client in the form that every upstream reads, wherever the client had put it.
+fn authorization(policy: &Policy, facts: &Facts<'_>) -> Option<Secret> {
+    if policy.upstream_authorization.is_some() {
+        return policy.upstream_authorization.clone();
+    }
+    let Credential::Bearer(token) = policy.credential(facts) else { return None };
+    let is_sent_so = matches!(facts.authorization, Field::One(value) if value.strip_prefix(b"Bearer ") == Some(token));
+    if is_sent_so || !policy.forwards_credentials {
+        return None;
+    }
+    // It is ASCII by its parser.
+    Some(Secret::new(format!("Bearer {}", core::str::from_utf8(token).ok()?)))
 }
 
 /// Who somebody is, in the words that upstreams read.

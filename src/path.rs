@@ -20,7 +20,7 @@ pub(crate) use rewriting::percent_decoded;
 pub(crate) struct Areas {
     /// `/admin` and below.
     pub(crate) admin: bool,
-    /// `/terminal` and below.
+    /// `/terminal`, `/ws/terminal` and below.
     pub(crate) terminal: bool,
     /// `/.auth` and below: the gateway's own paths.
     pub(crate) own: bool,
@@ -52,7 +52,7 @@ impl Areas {
 
     pub(crate) fn add(&mut self, reading: &[u8]) {
         self.admin |= is_under(reading, ADMIN);
-        self.terminal |= is_under(reading, TERMINAL);
+        self.terminal |= TERMINAL.into_iter().any(|prefix| is_under(reading, prefix));
         self.own |= is_under(reading, OWN);
     }
 }
@@ -63,7 +63,7 @@ impl Areas {
 pub enum Area {
     /// `/admin` and below.
     Admin,
-    /// `/terminal` and below.
+    /// `/terminal`, `/ws/terminal` and below.
     Terminal,
     /// `/.auth` and below: the gateway's own paths.
     Own,
@@ -121,14 +121,18 @@ pub(crate) fn is_plain(path: &[u8]) -> bool {
 
 /// The prefixes that are restricted.
 const ADMIN: &[u8] = b"/admin";
-const TERMINAL: &[u8] = b"/terminal";
+/// NodeTool serves its terminal at the second, and at the first for older clients.
+const TERMINAL: [&[u8]; 2] = [b"/terminal", b"/ws/terminal"];
 const OWN: &[u8] = b"/.auth";
+
+/// The last segment of each prefix.
+const LAST_SEGMENTS: [&[u8]; 3] = [b"admin", b"terminal", b".auth"];
 
 /// Whether any reading could fall under any prefix at all. Rewritings take away and decode, but never join what a
 /// slash or a parameter separates: the name must stand in the path, as it is or decoded.
 fn names_an_area(path: &[u8]) -> bool {
     let names = |path: &[u8]| {
-        let mut names = [ADMIN, TERMINAL, OWN].into_iter().filter_map(|prefix| prefix.strip_prefix(b"/"));
+        let mut names = LAST_SEGMENTS.into_iter();
         names.any(|name| path.windows(name.len()).any(|window| window.eq_ignore_ascii_case(name)))
     };
     let once = percent_decoded(path);
@@ -206,6 +210,14 @@ mod tests {
         }
         assert!(areas("/.auth/whoami").own && areas("/%2eauth").own && areas("/.AUTH/x").own && !areas("/.authx").own);
         assert!(areas("/terminal").terminal && areas("/Terminal/%2e").terminal && !areas("/terminals").terminal);
+        for terminal in
+            ["/ws/terminal", "/WS/Terminal/x", "/ws//terminal", "/ws/x/../terminal", "/ws%2fterminal", "/%77s;a/terminal;b"]
+        {
+            assert!(areas(terminal).terminal, "{terminal}");
+        }
+        for other in ["/ws/terminals", "/ws", "/ws/x/terminal", "/wsterminal"] {
+            assert!(areas(other).is_none(), "{other}");
+        }
     }
 
     #[test]

@@ -62,7 +62,14 @@ pub struct Policy {
     pub(crate) supabase: Option<Supabase>,
     pub(crate) admin_token: Option<Digest>,
     pub(crate) serves_terminal: bool,
-    pub(crate) forwards_authorization: bool,
+    /// Whether the upstream sees the client's credentials.
+    pub(crate) forwards_credentials: bool,
+    /// The gateway's own credential for the upstream: a whole value of `Authorization`.
+    pub(crate) upstream_authorization: Option<Secret>,
+    /// Whether `/health` and `/ping` are answered here, and not by the upstream.
+    pub(crate) answers_health: bool,
+    /// Whether every peer may ask at `/.auth/verify`.
+    pub(crate) opens_verify: bool,
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) websocket_tokens: TokenSources,
     pub(crate) failure_limit: Option<u32>,
@@ -119,6 +126,11 @@ impl Policy {
         self.supabase.as_ref().is_some_and(|supabase| supabase.pinned.is_none())
     }
 
+    /// Whether the upstream gets the token by which a user passed.
+    pub const fn forwards_user_token(&self) -> bool {
+        self.forwards_credentials && self.upstream_authorization.is_none()
+    }
+
     /// Whether any request is judged by a token.
     pub const fn needs_token(&self) -> bool {
         matches!(self.provider, Provider::Static | Provider::LocalByDefault)
@@ -132,6 +144,9 @@ impl Policy {
     /// The first half: everything that goes before the comparison of tokens.
     pub(crate) fn judge<'a>(&self, facts: &'a Facts<'a>) -> Judgement<'a> {
         let path = facts.path.as_bytes();
+        if facts.asker != Asker::Client && !self.may_verify(facts) {
+            return Judgement::Settled(Verdict::Refuse(Reason::UntrustedProxy));
+        }
         if facts.asker == Asker::VagueProxy {
             return Judgement::Settled(Verdict::Refuse(Reason::NoSubject));
         }
@@ -146,7 +161,9 @@ impl Policy {
             return Judgement::Settled(Verdict::Refuse(Reason::ForbiddenMethod));
         }
         if self.is_public(facts) {
-            return Judgement::Settled(Verdict::Pass(Pass { identity: None, to: Destination::Upstream, is_admin: false }));
+            let is_answered = self.answers_health && ALWAYS_PUBLIC.contains(&facts.path);
+            let to = if is_answered { Destination::Health } else { Destination::Upstream };
+            return Judgement::Settled(Verdict::Pass(Pass { identity: None, to, is_admin: false }));
         }
         if let Some(origins) = &self.origins {
             // No preflight goes before a WebSocket, and no page is kept from reading what comes over it.
@@ -173,6 +190,11 @@ impl Policy {
             Provider::Static | Provider::Supabase => false,
         };
         if is_open {
+            // A page that any browser on this machine may have open must not become the one user.
+            let opens_much = || facts.upgrade.is_present() || Areas::of(path).is_none_or(|areas| areas.terminal);
+            if self.is_foreign_page(facts) && opens_much() {
+                return Judgement::Settled(Verdict::Refuse(Reason::ForbiddenOrigin));
+            }
             return Judgement::Settled(self.authorize(facts, Identity::OPEN).0);
         }
         Judgement::HangsOn(match self.credential(facts) {
@@ -192,16 +214,21 @@ impl Policy {
         self.trusted_proxies.client(facts)
     }
 
-    /// The address by which failures of the client count, if it is known: what a proxy describes comes from that of the proxy,
-    /// unless the proxy is trusted and says whose it is.
+    /// The address by which failures of the client count, if it is known. A proxy that is not trusted, or does not name its
+    /// client, counts as one client.
     pub fn accountable(&self, facts: &Facts<'_>) -> Option<IpAddr> {
-        let is_known = match facts.asker {
-            Asker::Client => true,
-            // Where proxies are named, whoever else asks is none.
-            _ if !self.trusted_proxies.sent(facts) => !self.trusted_proxies.is_empty(),
-            _ => !facts.forwarded_for.is_empty(),
-        };
-        self.client(facts).filter(|_| is_known).and_then(proxies::parsed)
+        self.client(facts).and_then(proxies::parsed)
+    }
+
+    /// Whether the peer may ask at `/.auth/verify`: there a client could try tokens on behalf of others.
+    fn may_verify(&self, facts: &Facts<'_>) -> bool {
+        self.opens_verify || facts.has_loopback_peer() || self.trusted_proxies.sent(facts)
+    }
+
+    /// Whether a browser sent the request for a page that is neither of this machine nor of `CORS_ORIGINS`.
+    fn is_foreign_page(&self, facts: &Facts<'_>) -> bool {
+        let is_allowed = || facts.origin.is_present() && self.origins.as_ref().is_some_and(|origins| origins.admits(facts));
+        !facts.has_loopback_page() && !is_allowed()
     }
 
     /// How many times a minute a client may fail to prove who it is; nothing for no limit.

@@ -19,10 +19,6 @@ impl TrustedProxies {
         parsed.is_some()
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Whether everybody is believed, and so anyone could say to be anyone.
     pub(crate) fn includes_everybody(&self) -> bool {
         self.0.iter().any(|network| network.prefix_len() == 0)

@@ -131,12 +131,16 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         let mut warnings = Vec::new();
         let server = self.server(&mut warnings);
         let environment = self.environment(host);
-        let provider = self.provider(host, environment, server.listen, &mut warnings);
+        let is_exposed = host == Host::Native && !server.listen.ip().to_canonical().is_loopback();
+        let token = self.token();
+        let provider = self.provider(host, environment, (server.listen, is_exposed), token.is_some(), &mut warnings);
+        self.warn_of_environment(environment, is_exposed, &mut warnings);
         let proxy = self.proxy(host);
-        let (supabase, project) = self.supabase(provider, environment, &mut warnings).unzip();
+        let is_strict = environment == Environment::Production || is_exposed;
+        let (supabase, project) = self.supabase(provider, is_strict, &mut warnings).unzip();
         let has_upstream = proxy.upstream.is_some() || host.serves_itself();
         Settings {
-            token: self.token(),
+            token,
             server,
             log_level: self.choice(
                 "LOG_LEVEL",
@@ -157,7 +161,10 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                 failure_limit: self.failure_limit(host),
                 closes_expired: self.closes_expired(host),
                 origins: self.origins(),
-                forwards_authorization: self.choice("AUTH_FORWARD_AUTHORIZATION", true, &[("keep", true), ("strip", false)]),
+                forwards_credentials: self.choice("AUTH_FORWARD_AUTHORIZATION", true, &[("keep", true), ("strip", false)]),
+                upstream_authorization: self.upstream_authorization(has_upstream),
+                answers_health: self.choice("AUTH_HEALTH", false, &[("upstream", false), ("self", true)]) || !has_upstream,
+                opens_verify: self.boolean("AUTH_VERIFY_OPEN", false),
                 has_upstream,
             },
             project,
@@ -179,7 +186,32 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         )
     }
 
-    fn provider(&mut self, host: Host, environment: Environment, listen: SocketAddr, warnings: &mut Vec<String>) -> Provider {
+    /// An environment that is only the default is not meant for a listener that other machines reach.
+    fn warn_of_environment(&self, environment: Environment, is_exposed: bool, warnings: &mut Vec<String>) {
+        if self.text("ENV").is_some() {
+            return;
+        }
+        if let Some(other) = self.text("NODETOOL_ENV") {
+            warnings.push(format!(
+                "NODETOOL_ENV is `{}`, but this gateway reads ENV, which is not set; set ENV to the same",
+                other.escape_debug()
+            ));
+        } else if is_exposed && environment != Environment::Production {
+            warnings.push(
+                "ENV is not set, so this is a development gateway, and other machines can reach it; set ENV=production"
+                    .to_owned(),
+            );
+        }
+    }
+
+    fn provider(
+        &mut self,
+        host: Host,
+        environment: Environment,
+        (listen, is_exposed): (SocketAddr, bool),
+        has_token: bool,
+        warnings: &mut Vec<String>,
+    ) -> Provider {
         let insecure = match self.text("AUTH_ALLOW_INSECURE").as_deref() {
             None => false,
             Some("1") => true,
@@ -188,9 +220,8 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                 false
             }
         };
-        let is_loopback = host != Host::Native || listen.ip().to_canonical().is_loopback();
         if self.text("AUTH_PROVIDER").is_none() {
-            if !(environment.is_for_developers() && is_loopback) {
+            if has_token || is_exposed || !environment.is_for_developers() {
                 return Provider::Static;
             }
             if matches!(host, Host::Native | Host::Layer) {
@@ -201,6 +232,14 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                 );
             }
             return Provider::LocalByDefault;
+        }
+        if self.text("AUTH_PROVIDER").as_deref() == Some("multi_user") {
+            self.wrong(
+                "AUTH_PROVIDER",
+                "`multi_user` is a mode of NodeTool's own server, whose tokens only that server can check; use supabase, or static in \
+                 front of a server for one user",
+            );
+            return Provider::Static;
         }
         let provider = self.choice(
             "AUTH_PROVIDER",
@@ -219,7 +258,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                     "lets everyone in, which ENV=production refuses; use static, or set AUTH_ALLOW_INSECURE=1 if another guard stands in front",
                 );
             }
-            if host == Host::Native && !is_loopback {
+            if is_exposed {
                 warnings.push(format!(
                     "AUTH_PROVIDER lets everyone in who can reach {listen}; use AUTH_PROVIDER=static beyond this machine"
                 ));
@@ -240,6 +279,21 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
             }
             (token, alias) => token.or(alias),
         }
+    }
+
+    /// A whole value of `Authorization`, since the scheme is the upstream's choice.
+    fn upstream_authorization(&mut self, has_upstream: bool) -> Option<Secret> {
+        const NAME: &str = "UPSTREAM_AUTHORIZATION";
+        let value = self.text(NAME)?;
+        let (scheme, credentials) = value.split_once(' ').unwrap_or(("", ""));
+        let is_scheme = !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let is_value = credentials.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+        if !(is_scheme && is_value && !credentials.is_empty()) {
+            self.wrong(NAME, "must be a scheme, a space and the credentials in visible ASCII, like `Bearer TOKEN`");
+        } else if !has_upstream {
+            self.wrong(NAME, "is for an upstream, and UPSTREAM_URL is not set; set that, or unset this");
+        }
+        Some(Secret::new(value))
     }
 
     fn trusted_proxies(&mut self, warnings: &mut Vec<String>) -> TrustedProxies {
@@ -323,7 +377,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
             } else if !path::is_plain(path.as_bytes()) {
                 "could be read as another path; only letters, digits and -._~:@!$&'()+= in segments that are neither empty nor dots"
             } else if !path::Areas::of(path.as_bytes()).is_some_and(path::Areas::is_none) {
-                "is in /admin, /terminal or /.auth, which are never public"
+                "is in /admin, /terminal, /ws/terminal or /.auth, which are never public"
             } else {
                 if !ALWAYS_PUBLIC.contains(&path.as_str()) {
                     paths.push(path);

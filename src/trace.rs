@@ -45,6 +45,8 @@ pub enum Rule {
     ForbiddenMethod,
     /// A page of a foreign origin asks.
     ForbiddenOrigin,
+    /// A peer that may not ask at `/.auth/verify`.
+    UntrustedProxy,
     /// A public path: no credential is asked for.
     Public,
     /// A CORS preflight: it cannot carry a credential.
@@ -95,6 +97,7 @@ pub fn trace<'a>(policy: &Policy, facts: &'a Facts<'a>, now: UnixTime) -> Trace 
         Judgement::Settled(Verdict::Refuse(Reason::MalformedRequest | Reason::NoSubject)) => Rule::Malformed,
         Judgement::Settled(Verdict::Refuse(Reason::ForbiddenMethod)) => Rule::ForbiddenMethod,
         Judgement::Settled(Verdict::Refuse(Reason::ForbiddenOrigin)) => Rule::ForbiddenOrigin,
+        Judgement::Settled(Verdict::Refuse(Reason::UntrustedProxy)) => Rule::UntrustedProxy,
         Judgement::Settled(Verdict::Pass(Pass { identity: None, .. })) if policy.is_public(facts) => Rule::Public,
         Judgement::Settled(_) if facts.is_preflight() => Rule::Preflight,
         Judgement::Settled(_) => Rule::Open,

@@ -31,6 +31,8 @@ pub struct Pass {
 pub enum Destination {
     /// The API behind the gateway or, without one, the gateway's built-in answer.
     Upstream,
+    /// `/health` and `/ping`, which the gateway answers itself.
+    Health,
     /// `/.auth/whoami`.
     Whoami,
     /// A CORS preflight that the gateway answers itself.
@@ -147,6 +149,8 @@ pub enum Reason {
     NoSuchOwnPath,
     /// One of the gateway's own paths with a method that it does not know.
     OwnPathMethod,
+    /// `/.auth/verify`, asked by a peer that is neither this machine nor a trusted proxy.
+    UntrustedProxy,
 }
 
 impl Reason {
@@ -170,7 +174,7 @@ impl Reason {
     }
 
     /// Every reason, in the order of their numbers (`reason as usize`): for tables of counters.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::MalformedRequest,
         Self::NoSubject,
         Self::ForbiddenOrigin,
@@ -200,6 +204,7 @@ impl Reason {
         Self::TerminalNotServed,
         Self::NoSuchOwnPath,
         Self::OwnPathMethod,
+        Self::UntrustedProxy,
     ];
 
     /// A stable code for logs and metrics.
@@ -234,6 +239,18 @@ impl Reason {
             Self::TerminalNotServed => "terminal_not_served",
             Self::NoSuchOwnPath => "no_such_own_path",
             Self::OwnPathMethod => "own_path_method",
+            Self::UntrustedProxy => "untrusted_proxy",
+        }
+    }
+
+    /// What an operator may want to change, where a setting is behind the refusal. The log says it in a warning.
+    pub const fn remedy(self) -> Option<&'static str> {
+        match self {
+            Self::UntrustedProxy => Some(
+                "/.auth/verify answers loopback peers and AUTH_TRUSTED_PROXIES; add the proxy there, or set AUTH_VERIFY_OPEN=1",
+            ),
+            Self::ForbiddenOrigin => Some("add the origin to CORS_ORIGINS if its pages are to be served"),
+            _ => None,
         }
     }
 }
@@ -248,6 +265,6 @@ mod tests {
             assert_eq!(reason as usize, index, "{}", reason.code());
         }
         // A new reason has the next number, and no place in the table yet.
-        assert_eq!(Reason::OwnPathMethod as usize + 1, Reason::ALL.len());
+        assert_eq!(Reason::UntrustedProxy as usize + 1, Reason::ALL.len());
     }
 }

@@ -343,6 +343,7 @@ fn check_forward(expected: &ExpectForward, got: &Forward<'_>, peer: &str, host: 
     names.dedup();
     same("number of headers set", &names.len(), &set.len())?;
     let value_of = |wanted: &str| set.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
+    same("authorization", &expected.set.get("authorization").map(String::as_str), &value_of("authorization"))?;
     for name in IDENTITY {
         same(name, &expected.set.get(name).map(String::as_str), &value_of(name))?;
         ensure(!got.keeps(name), || format!("{name} of the client goes on"))?;

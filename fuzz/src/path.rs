@@ -49,7 +49,7 @@ pub fn path(data: &[u8]) -> bool {
         let readings = readings(path);
         let falls_under = |area: &str| readings.iter().any(|reading| is_under(reading, area));
         assert!(!(user && falls_under("/admin")), "leads around the admin token");
-        assert!(!falls_under("/terminal"), "leads to the terminal, which is not served");
+        assert!(!falls_under("/terminal") && !falls_under("/ws/terminal"), "leads to the terminal, which is not served");
         assert!(path == "/.auth/whoami" && !preflight || !falls_under("/.auth"), "takes an own path of the gateway along");
     }
     // Nor is it safe because nothing passes: a name that nobody can misread is served.

@@ -96,6 +96,7 @@ fn check_meaning(host: Host, given: &Given<'_>, settings: &Settings) {
         }
         (Provider::LocalByDefault, None) => {
             assert!(environment.is_for_developers());
+            assert!(settings.token.is_none(), "open although there is a token");
             assert!(host != Host::Native || settings.server.listen.ip().to_canonical().is_loopback(), "open beyond this machine");
         }
         (got, asked) => unreachable!("asked for {asked:?}, got {got:?}"),
@@ -130,7 +131,8 @@ fn check_meaning(host: Host, given: &Given<'_>, settings: &Settings) {
         assert_eq!(asked("SUPABASE_KEY"), Some(project.key.reveal()));
         assert!((1..=300).contains(&project.timeout));
         let is_local = ["//localhost", "//127.", "//[::1]"].iter().any(|local| project.url.to_ascii_lowercase().contains(local));
-        assert!(!in_production || project.url.starts_with("https:") || is_local, "keys over http: {project:?}");
+        let is_exposed = host == Host::Native && !settings.server.listen.ip().to_canonical().is_loopback();
+        assert!(!(in_production || is_exposed) || project.url.starts_with("https:") || is_local, "keys over http: {project:?}");
         assert_eq!(policy.fetches_keys(), asked("SUPABASE_JWKS").is_none());
     }
     check_behaviour(given, settings, in_production);
@@ -161,7 +163,10 @@ fn check_behaviour(given: &Given<'_>, settings: &Settings, in_production: bool) 
         assert!(["/health", "/ping"].contains(&public) || listed.contains(&public), "{public} is public");
         let readings = readings(public);
         assert!(readings.iter().eq([public.as_bytes()]), "{public} has several readings");
-        assert!(["/admin", "/terminal", "/.auth"].iter().all(|area| !is_under(public.as_bytes(), area)), "{public} is public");
+        assert!(
+            ["/admin", "/terminal", "/ws/terminal", "/.auth"].iter().all(|area| !is_under(public.as_bytes(), area)),
+            "{public} is public"
+        );
         let verdict = judge(&gate, &Facts::new("GET", public, None)).verdict;
         assert!(matches!(verdict, Verdict::Pass(Pass { identity: None, .. })), "{public} is not public");
     }
@@ -172,11 +177,17 @@ fn check_behaviour(given: &Given<'_>, settings: &Settings, in_production: bool) 
     assert_eq!(passes(&with_token("/admin/x")), asked(given, "ADMIN_TOKEN").is_none(), "/admin");
     let wants_terminal = asked(given, "NODETOOL_ENABLE_TERMINAL_WS")
         .is_some_and(|text| ["1", "true", "yes", "on"].iter().any(|yes| text.eq_ignore_ascii_case(yes)));
-    assert_eq!(passes(&with_token("/terminal")), wants_terminal && !in_production, "/terminal");
+    for path in ["/terminal", "/ws/terminal"] {
+        assert_eq!(passes(&with_token(path)), wants_terminal && !in_production, "{path}");
+    }
 
     let facts = with_token("/v1/models");
     let outcome = judge(&gate, &facts);
     if let Action::Forward(forward) = Action::of(&outcome.verdict, policy, &facts, NOW) {
-        assert_eq!(forward.keeps("authorization"), asked(given, "AUTH_FORWARD_AUTHORIZATION") != Some("strip"));
+        let keeps = asked(given, "AUTH_FORWARD_AUTHORIZATION") != Some("strip");
+        let own = asked(given, "UPSTREAM_AUTHORIZATION");
+        assert_eq!(forward.keeps("authorization"), keeps && own.is_none());
+        assert_eq!(forward.keeps("x-admin-token"), keeps);
+        assert_eq!(forward.sets().find(|(name, _)| *name == "authorization").map(|(_, value)| value), own);
     }
 }

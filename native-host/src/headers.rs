@@ -13,12 +13,15 @@ static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host"
 /// A header that the gateway sets. Values that no header can carry were refused before; should one appear, the header is
 /// missing, not forged.
 pub(crate) fn own(name: &'static str, value: &str) -> Option<(HeaderName, HeaderValue)> {
-    Some((named(name), valued(value)?))
+    let (name, mut value) = (named(name), valued(value)?);
+    value.set_sensitive(name == header::AUTHORIZATION);
+    Some((name, value))
 }
 
 /// Those of every request are at hand: to make a name anew takes longer.
 fn named(name: &'static str) -> HeaderName {
     match name {
+        "authorization" => header::AUTHORIZATION,
         "cache-control" => header::CACHE_CONTROL,
         "content-type" => header::CONTENT_TYPE,
         "x-request-id" => X_REQUEST_ID.clone(),

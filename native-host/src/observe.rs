@@ -90,16 +90,23 @@ pub(crate) fn unreadable(parts: &Parts, id: &RequestId, peer: &str, counters: &C
 }
 
 fn refused(reason: Reason, who: Option<&Identity>, facts: &Facts<'_>, id: &RequestId, peer: &str) {
-    tracing::info!(
-        reason = reason.code(),
-        method = %Escaped::new(facts.method(), MAX_METHOD),
-        path = %Escaped::new(facts.path(), MAX_PATH),
-        peer,
-        request_id = id.as_str(),
-        user_id = who.map(|who| tracing::field::display(Escaped::new(&who.user_id, MAX_USER))),
-        role = who.and_then(|who| who.role.as_deref()).map(|role| tracing::field::display(Escaped::new(role, MAX_USER))),
-        "refused"
-    );
+    macro_rules! tell {
+        ($level:ident) => {
+            tracing::$level!(
+                reason = reason.code(),
+                method = %Escaped::new(facts.method(), MAX_METHOD),
+                path = %Escaped::new(facts.path(), MAX_PATH),
+                peer,
+                request_id = id.as_str(),
+                user_id = who.map(|who| tracing::field::display(Escaped::new(&who.user_id, MAX_USER))),
+                role = who.and_then(|who| who.role.as_deref()).map(|role| tracing::field::display(Escaped::new(role, MAX_USER))),
+                remedy = reason.remedy(),
+                "refused"
+            )
+        };
+    }
+    // A refusal that a setting may be behind is for the operator to look at.
+    if reason.remedy().is_some() { tell!(warn) } else { tell!(info) }
 }
 
 fn admitted(who: &Identity, facts: &Facts<'_>, id: &RequestId, peer: &str) {

@@ -66,16 +66,59 @@ fn is(name: &str, expected: &str) -> bool {
 fn tells_of_forwarding(name: &str) -> bool {
     let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| is_spelling_of(start, prefix));
     match name.as_bytes().first().map(u8::to_ascii_lowercase) {
-        Some(b'x') => ["x-forwarded", "x-original-", "x-envoy-", "x-amzn-", "x-azure-", "x-client-", "x-cluster-", "x-real-"]
-            .into_iter()
-            .any(starts),
-        Some(b'c') => ["cf-", "cdn-loop", "client-ip"].into_iter().any(starts),
-        Some(b'f') => ["forwarded", "fly-", "fastly-"].into_iter().any(starts),
+        Some(b'x') => BY_PROXIES.into_iter().any(starts),
+        Some(b'a') => ["akamai-", "ali-cdn-"].into_iter().any(starts),
+        Some(b'c') => ["cf-", "cdn-", "client-ip", "cluster-client-ip", "cloudfront-"].into_iter().any(starts),
+        Some(b'f') => ["forwarded", "fly-", "fastly-", "front-end-https"].into_iter().any(starts),
+        Some(b'i') => ["incap-"].into_iter().any(starts),
+        Some(b'm') => is(name, "max-forwards"),
+        Some(b'p') => ["proxy-", "px-"].into_iter().any(starts),
+        Some(b'r') => ["remote-addr", "real-ip"].into_iter().any(starts),
+        Some(b's') => ["surrogate-", "ssl-client-"].into_iter().any(starts),
         Some(b't') => ["true-client-ip", "tailscale-"].into_iter().any(starts),
         Some(b'v') => is(name, "via"),
+        Some(b'w') => ["wl-proxy-"].into_iter().any(starts),
         _ => false,
     }
 }
+
+/// What proxies, balancers and hosting platforms begin the names of their own headers with.
+const BY_PROXIES: [&str; 34] = [
+    "x-amz-cf-",
+    "x-amzn-",
+    "x-appengine-",
+    "x-appgw-",
+    "x-arr-",
+    "x-azure-",
+    "x-cache",
+    "x-cdn",
+    "x-client-",
+    "x-cloud-trace-context",
+    "x-cluster-",
+    "x-coming-from",
+    "x-envoy-",
+    "x-forward",
+    "x-from",
+    "x-haproxy-",
+    "x-host",
+    "x-https",
+    "x-nf-",
+    "x-nginx-",
+    "x-original-",
+    "x-originating-",
+    "x-proxy",
+    "x-queue-start",
+    "x-real-",
+    "x-remote-",
+    "x-request-start",
+    "x-rewrite-",
+    "x-scheme",
+    "x-ssl-",
+    "x-sucuri-",
+    "x-true-",
+    "x-url-scheme",
+    "x-varnish",
+];
 
 /// Whether some server reads a header of this name as one of that name: case does not count, and CGI and its heirs make
 /// one character of every other that is neither letter nor digit.

@@ -7,7 +7,7 @@ use crate::{
     facts::{Scheme, is_loopback_authority},
     jwt::Expected,
     keys::Jwks,
-    policy::{Environment, Provider, Supabase},
+    policy::{Provider, Supabase},
     token::Secret,
 };
 
@@ -42,7 +42,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
     pub(super) fn supabase(
         &mut self,
         provider: Provider,
-        environment: Environment,
+        is_strict: bool,
         warnings: &mut Vec<String>,
     ) -> Option<(Supabase, Project)> {
         let leeway = self.number("AUTH_LEEWAY", 30, 300);
@@ -73,7 +73,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         if provider != Provider::Supabase {
             return None;
         }
-        let url = self.project_url(environment);
+        let url = self.project_url(is_strict, warnings);
         let key = self.secret("SUPABASE_KEY");
         if key.is_none() {
             self.wrong(
@@ -81,7 +81,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                 "needed for AUTH_PROVIDER=supabase: an API key of the project, the publishable one will do",
             );
         }
-        if admin_roles.is_none() && environment == Environment::Production {
+        if admin_roles.is_none() && is_strict {
             warnings.push("AUTH_ADMIN_ROLES is not set: every user of the project may use /admin".to_owned());
         }
         let jwt_secret = self.text("SUPABASE_JWT_SECRET");
@@ -110,7 +110,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         Some((supabase, Project { url, key, timeout }))
     }
 
-    fn project_url(&mut self, environment: Environment) -> Option<String> {
+    fn project_url(&mut self, is_strict: bool, warnings: &mut Vec<String>) -> Option<String> {
         let Some(url) = self.text("SUPABASE_URL") else {
             self.wrong("SUPABASE_URL", "needed for AUTH_PROVIDER=supabase, like https://PROJECT.supabase.co");
             return None;
@@ -119,11 +119,15 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
             self.wrong("SUPABASE_URL", "must be the URL of a project, like https://PROJECT.supabase.co, without a path");
             return None;
         };
-        if environment == Environment::Production
-            && origin.scheme == Scheme::Http
-            && !is_loopback_authority(origin.authority.as_bytes())
-        {
-            self.wrong("SUPABASE_URL", "must be https in production: keys that came over http could be anyone's");
+        if origin.scheme == Scheme::Http && !is_loopback_authority(origin.authority.as_bytes()) {
+            if is_strict {
+                self.wrong("SUPABASE_URL", "must be https in production, and where other machines reach the gateway: keys that come over http can be forged on the way");
+            } else {
+                warnings.push(
+                    "SUPABASE_URL is http: SUPABASE_KEY and tokens travel in clear, and keys can be forged on the way; use https"
+                        .to_owned(),
+                );
+            }
         }
         // The project calls itself so in `iss`, however its URL is written here (RFC 3986, section 6.2.2.1).
         Some(origin.origin().to_ascii_lowercase())

@@ -68,7 +68,16 @@ pub const SETTINGS: &[Setting] = &[
     setting("AUTH_ADMIN_ROLES", "ROLE,...", "JWT roles that may use /admin, * = all [default: *]"),
     setting("AUTH_PUBLIC_PATHS", "PATH,...", "Further public paths, exact; /health and /ping always are"),
     secret("ADMIN_TOKEN", "TOKEN", "When set, /admin and below also need it in X-Admin-Token"),
-    setting("AUTH_FORWARD_AUTHORIZATION", "keep|strip", "Whether the upstream sees the client's credential [default: keep]"),
+    setting(
+        "AUTH_FORWARD_AUTHORIZATION",
+        "keep|strip",
+        "Whether the upstream sees the client's credentials: Authorization, X-Admin-Token [default: keep]",
+    ),
+    secret(
+        "UPSTREAM_AUTHORIZATION",
+        "VALUE",
+        "The gateway's own credential for the upstream, like `Bearer TOKEN`, in place of the client's Authorization",
+    ),
     setting(
         "AUTH_WS_TOKEN_SOURCES",
         "header,protocol,query",
@@ -89,8 +98,19 @@ pub const SETTINGS: &[Setting] = &[
         "ORIGIN,...",
         "Whose pages may read answers and open WebSockets, * = all [default: unset, CORS is the upstream's affair]",
     ),
+    setting(
+        "AUTH_VERIFY_OPEN",
+        "BOOL",
+        "Whether every peer may ask at /.auth/verify [default: no, loopback and trusted proxies]",
+    ),
+    setting("AUTH_HEALTH", "upstream|self", "Who answers /health and /ping [default: upstream, where there is one]"),
+    setting("NODETOOL_ENV", "TEXT", "NodeTool's own name of ENV: read only to warn when ENV is not set"),
     setting("AUTH_TRUSTED_PROXIES", "CIDR,...", "Whose X-Forwarded-* headers are believed and appended to [default: nobody's]"),
-    setting("NODETOOL_ENABLE_TERMINAL_WS", "BOOL", "Whether /terminal is served; never in production [default: no]"),
+    setting(
+        "NODETOOL_ENABLE_TERMINAL_WS",
+        "BOOL",
+        "Whether /terminal and /ws/terminal are served; never in production [default: no]",
+    ),
     setting("UPSTREAM_URL", "URL", "The API being fronted [default: none, the gateway answers with the caller's identity]"),
     setting("UPSTREAM_CONNECT_TIMEOUT", "SECONDS", "To connect to the upstream, 0 = no limit [default: 5]"),
     setting("UPSTREAM_TIMEOUT", "SECONDS", "To the first byte of the upstream's answer, 0 = no limit [default: 300]"),

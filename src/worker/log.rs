@@ -40,6 +40,8 @@ struct Line<'a> {
     user_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<&'static str>,
 }
 
 pub(crate) fn warn(message: &str) {
@@ -70,8 +72,9 @@ pub(super) fn unreadable() {
 
 fn tell(message: &str, reason: Option<Reason>, who: Option<&Identity>, facts: &Facts<'_>, client: Option<&str>) {
     let escaped = |text: &str, limit| Escaped::new(text, limit).to_string();
+    let remedy = reason.and_then(Reason::remedy);
     let line = Line {
-        level: "info",
+        level: if remedy.is_some() { "warn" } else { "info" },
         message,
         reason: reason.map(Reason::code),
         method: Some(escaped(facts.method, MAX_METHOD)),
@@ -81,8 +84,10 @@ fn tell(message: &str, reason: Option<Reason>, who: Option<&Identity>, facts: &F
         token_type: who.map(|who| TokenType::as_str(who.token_type)),
         user_id: who.map(|who| escaped(&who.user_id, MAX_USER)),
         role: who.and_then(|who| who.role.as_deref()).map(|role| escaped(role, MAX_USER)),
+        remedy,
     };
-    console_log(&text(&line));
+    // A refusal that a setting may be behind is for the operator to look at.
+    if remedy.is_some() { console_warn(&text(&line)) } else { console_log(&text(&line)) }
 }
 
 fn text(line: &Line<'_>) -> String {

@@ -1,9 +1,10 @@
 // Every vector over HTTP on both hosts: what is expected of each, and that both did the same.
 import assert from "node:assert/strict";
-import { readFileSync, readdirSync } from "node:fs";
+import { mkdirSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import path from "node:path";
 import test, { after, before } from "node:test";
 
-import { HOSTS, spawnNative, startHost } from "./support/hosts.mjs";
+import { HOSTS, spawnNative, startHost, temporaryFolder, writeFile } from "./support/hosts.mjs";
 import { ask, request } from "./support/raw.mjs";
 import { startUpstream } from "./support/upstream.mjs";
 
@@ -36,7 +37,7 @@ async function runRequests(cases) {
   for (const group of groupBy(cases, ({ settings, store }) => JSON.stringify([settings, store]))) {
     const { settings, store } = group[0];
     const wanted = HOSTS.filter((host) => group.some((vector) => hostsOf(vector).includes(host)));
-    const running = await Promise.all(wanted.map((host) => startHost(host, { settings: withUpstream(settings, host), store })));
+    const running = await Promise.all(wanted.map((host) => startHost(host, { settings: withUpstream(settings, host), store, home: homeOf(store, host) })));
     try {
       for (const vector of group) {
         const hosts = running.filter(({ name }) => hostsOf(vector).includes(name));
@@ -50,9 +51,19 @@ async function runRequests(cases) {
       }
     } finally {
       await Promise.all(running.map((host) => host.stop()));
+      for (const { name, home } of running) if (name === "native" && home) rmSync(home, { recursive: true, force: true });
     }
   }
   return failures;
+}
+
+/** A folder with a deployment file that holds the bare token which KV holds at the edge. */
+function homeOf(store, host) {
+  if (host !== "native" || store === undefined || /^[{["]/.test(store)) return undefined;
+  const home = temporaryFolder();
+  mkdirSync(path.join(home, "nodetool"), { mode: 0o700 });
+  writeFile(path.join(home, "nodetool", "deployment.yaml"), `worker_auth_token: ${store}\n`);
+  return home;
 }
 
 /** How a request is called whose vector says nothing of it. */

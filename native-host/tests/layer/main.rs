@@ -71,9 +71,12 @@ fn with_token() -> Settings {
 }
 
 #[tokio::test]
-async fn nobody_counts_as_this_machine_until_it_is_known_who_connected() {
-    // `local` by default: straight from this machine everyone may pass.
-    let set = settings([("ENV", "development"), ("WORKER_AUTH_TOKEN", TOKEN)]);
+async fn an_unknown_peer_is_not_this_machine() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("deployment.yaml").to_str().unwrap().to_owned();
+    std::fs::write(&file, format!("worker_auth_token: {TOKEN}\n")).unwrap();
+    // `local` by default, which a token in the settings would end, and one in the file does not: requests straight from this machine pass.
+    let set = settings([("ENV", "development"), ("NODETOOL_CONFIG_PATH", &file)]);
     let status = async |auth: &AuthLayer, peer: Option<&str>| {
         let mut request = request("/v1/models", &[]);
         request.extensions_mut().extend(peer.map(|peer| peer.parse::<IpAddr>().unwrap()).map(with).unwrap_or_default());

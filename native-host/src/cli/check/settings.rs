@@ -17,12 +17,28 @@ pub(super) fn of_settings(settings: &Settings) -> Vec<Finding> {
     findings.extend(others.map(|text| warned("settings", text, "set it to what is meant")));
     let remedy = "use AUTH_PROVIDER=static";
     findings.extend(of_provider(policy, about(PROVIDER).map(|text| warned("provider", text, remedy)).collect()));
+    findings.extend(of_users(settings));
     if policy.knows_jwt_secret() {
         let remedy = "move the project to asymmetric signing keys, or set a longer secret";
         let warnings = about(SECRET).map(|text| warned("jwt_secret", text, remedy)).collect();
         findings.extend(unless_any(warnings, || ok("jwt_secret", "SUPABASE_JWT_SECRET is set, and long enough")));
     }
     findings
+}
+
+/// Whether the upstream can tell the users of a project apart, which only its operator knows.
+fn of_users(settings: &Settings) -> Option<Finding> {
+    const CHECK: &str = "users";
+    if settings.policy.provider() != Provider::Supabase || settings.proxy.upstream.is_none() {
+        return None;
+    }
+    Some(if settings.policy.forwards_user_token() {
+        let remedy = "give the upstream the same provider and project, or make sure that it reads x-user-id";
+        warning(CHECK, "an upstream with an open provider of its own serves every user as the same one", remedy)
+    } else {
+        let remedy = "make sure that the upstream reads x-user-id, or has one tenant";
+        warning(CHECK, "the upstream does not get the tokens of users, and can tell them apart by x-user-id only", remedy)
+    })
 }
 
 /// A warning of the settings: what is wrong and, after a semicolon, what to do.

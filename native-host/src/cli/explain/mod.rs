@@ -177,7 +177,11 @@ impl Explanation {
                     || "without an identity".to_owned(),
                     |identity| format!("as {} ({})", identity.user_id, identity.token_type.as_str()),
                 );
-                let place = if pass.to == Destination::Whoami { ", to the gateway's own whoami" } else { "" };
+                let place = match pass.to {
+                    Destination::Whoami => ", to the gateway's own whoami",
+                    Destination::Health => ", to the gateway's own health answer",
+                    _ => "",
+                };
                 format!("passes {whom}{place}")
             }
         });

@@ -191,7 +191,8 @@ proptest! {
         match (Action::of(&outcome.verdict, gate.policy(), &facts, clock::now()), &explanation.follows) {
             (Action::Respond(answer), Follows::Answer(told)) => prop_assert_eq!(&answer, told),
             (Action::Forward(forward), Follows::Forward { headers, .. }) => {
-                for (name, value) in forward.sets() {
+                // A credential is shown masked.
+                for (name, value) in forward.sets().filter(|(name, _)| *name != "authorization") {
                     prop_assert!(headers.contains(&(name.to_owned(), value.to_owned())), "{}", name);
                 }
             }
