@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What some tests stand beside the gateway, and a machine need not have: other proxies, a browser, containers, a C compiler for
-# their libc. Where Debian's packages can be installed, what is missing is; where not, it is said which tests will be skipped.
+# their libc, NodeTool's worker. Where Debian's packages can be installed, what is missing is; where not, it is said which tests will be skipped.
 # That is never a failure, and a machine that has them all loses no time.
 set -uo pipefail
 
@@ -35,6 +35,22 @@ install_packages() {
   # One that this Debian does not have is no reason to go without the others.
   for package in "$@"; do apt install --yes --no-install-recommends "$package"; done
 }
+
+# NodeTool's own worker, in a folder of its own: its packages are not those of the other tests.
+install_worker() {
+  local list=tests/clients/nodetool.txt venv=target/nodetool
+  cmp --silent "$list" "$venv/installed.txt" && return
+  say "Installing NodeTool's worker into $venv"
+  if python3 -m venv --clear "$venv" >/dev/null && "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$list"; then
+    cp "$list" "$venv/installed.txt"
+  else
+    rm -rf "$venv"
+    say "NOT here: nodetool-core, so the tests that need it are SKIPPED: it could not be installed"
+  fi
+}
+
+cd "$(dirname "$0")/.." || exit 0
+install_worker
 
 mapfile -t wanted < <(missing)
 [ ${#wanted[@]} -eq 0 ] && exit 0

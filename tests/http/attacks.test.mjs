@@ -229,7 +229,7 @@ for (const name of HOSTS) {
 
 describe("native, local by default", () => {
   let host, upstream, stop;
-  before(async () => ({ host, upstream, stop } = await startServing("native", { settings: { ENV: "development", WORKER_AUTH_TOKEN: TOKEN } })));
+  before(async () => ({ host, upstream, stop } = await startServing("native", { settings: { ENV: "development" } })));
   after(() => stop?.());
 
   const foreign = [

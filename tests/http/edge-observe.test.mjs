@@ -54,7 +54,7 @@ describe("edge: the log", () => {
   });
 
   test("nobody forges a line, and none is without end", async () => {
-    await withEdge({}, async (host) => {
+    await withEdge({ settings: { AUTH_VERIFY_OPEN: "1" } }, async (host) => {
       for (const target of ["/%0a%7B%22level%22:%22info%22%7D", `/a"b'c`, `/${"a".repeat(8000)}`, `/${Buffer.from("\u202e\u00e4").toString("latin1")}`]) {
         await exchange(host.port, Buffer.from(`GET ${target} HTTP/1.1\r\nHost: x\r\nX-Request-Id: a"},{"level":"x\r\n\r\n`, "latin1"));
       }

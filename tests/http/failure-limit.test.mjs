@@ -117,17 +117,23 @@ describe("native: whose failures they are", () => {
     });
   });
 
-  test("a proxy that asks for others answers for none of them, unless it is trusted to say for whom it asks", async () => {
-    const described = [["X-Forwarded-Method", "GET"], ["X-Forwarded-Uri", "/v1/models"]];
-    const ask = async (gateway, address) =>
-      (await gateway.send(WRONG, { target: "/.auth/verify", headers: [...described, ["X-Forwarded-For", address]] })).status;
-    for (const [trusted, expected] of [[undefined, [401, 401, 401, 401, 401, 401]], ["127.0.0.1", [401, 401, 401, 403, 403, 401]]]) {
-      const settings = { AUTH_FAILURE_LIMIT: String(LIMIT), AUTH_TRUSTED_PROXIES: trusted };
-      await withGateway("native", { keys: [KEYS.ES256], settings }, async (gateway) => {
-        const statuses = [];
-        for (const address of ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"]) statuses.push(await ask(gateway, address));
-        assert.deepEqual(statuses, expected);
-      });
+  test("failures at /.auth/verify count for the client that a trusted proxy names, else for the proxy", async () => {
+    const described = [["X-Forwarded-Method", "GET"], ["X-Forwarded-Uri", "/admin/x"]];
+    const ask = async (gateway, address, token, ...headers) =>
+      gateway.send(token, { target: "/.auth/verify", headers: [...described, ["X-Forwarded-For", address], ...headers] });
+    const isLimited = ({ status, answer }) => status === 401 && /Too many failed/.test(answer.body) && Number(answer.header("retry-after")) > 0;
+    for (const [trusted, expected] of [[undefined, [false, false, false, true, true, true]], ["127.0.0.1", [false, false, false, true, true, false]]]) {
+      const settings = { AUTH_FAILURE_LIMIT: String(LIMIT), AUTH_TRUSTED_PROXIES: trusted, ADMIN_TOKEN: "test-admin-0123456789-abcdefgh" };
+      for (const [token, wrongly, ...headers] of [[WRONG, 401], [TOKEN, 403, ["X-Admin-Token", "guessed"]]]) {
+        await withGateway("native", { keys: [KEYS.ES256], settings }, async (gateway) => {
+          const asked = [];
+          for (const address of ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"]) asked.push(await ask(gateway, address, token, ...headers));
+          assert.deepEqual(asked.map(isLimited), expected);
+          assert.ok(asked.filter((answer) => !isLimited(answer)).every(({ status }) => status === wrongly), "refused as before the limit");
+          const right = await ask(gateway, "192.0.2.1", TOKEN, ["X-Admin-Token", settings.ADMIN_TOKEN]);
+          assert.equal(right.status, 200, "right credentials pass");
+        });
+      }
     }
   });
 });

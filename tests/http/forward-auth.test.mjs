@@ -50,7 +50,7 @@ function judged(name, gateway) {
   let upstream, host, proxy;
   before(async () => {
     upstream = await startUpstream();
-    host = await startHost(gateway, { settings: { ...STATIC, ADMIN_TOKEN } });
+    host = await startHost(gateway, { settings: { ...STATIC, ADMIN_TOKEN, AUTH_VERIFY_OPEN: "1" } });
     proxy = await startProxy(name, { gateway: host.port, api: upstream.port });
   });
   after(async () => {
@@ -250,7 +250,7 @@ function judged(name, gateway) {
     const url = `http://127.0.0.1:${await deadPort()}`;
     const claims = { iss: `${url}/auth/v1`, aud: "authenticated", sub: "a", role: "authenticated", exp: now + 600, iat: now };
     const token = [part({ alg: "ES256", kid: "k", typ: "JWT" }), part(claims), part("s".repeat(64))].join(".");
-    const outage = await startHost(gateway, { settings: { ...STATIC, AUTH_PROVIDER: "supabase", SUPABASE_URL: url, SUPABASE_KEY: "sb_publishable_x", ENV: "development" } });
+    const outage = await startHost(gateway, { settings: { ...STATIC, AUTH_PROVIDER: "supabase", SUPABASE_URL: url, SUPABASE_KEY: "sb_publishable_x", ENV: "development", AUTH_VERIFY_OPEN: "1" } });
     const other = await startProxy(name, { gateway: outage.port, api: upstream.port });
     try {
       upstream.take();

@@ -89,8 +89,14 @@ describe("check", () => {
     await withSupabase({ keys: [KEYS.ES256, KEYS.RS256] }, async (supabase, settings) => {
       const { code, findings, is } = await check({ ...settings, UPSTREAM_URL: upstream.url });
       assert.equal(code, 0);
-      const names = ["settings", "provider", "deployment_file", "token", "api_key", "keys", "user_endpoint", "clock", "upstream", "listen"];
-      assert.deepEqual(findings.map(({ check, status }) => [check, status]), names.map((name) => [name, "ok"]));
+      const names = ["settings", "provider", "users", "deployment_file", "token", "api_key", "keys", "user_endpoint", "clock", "upstream", "listen"];
+      // Whether the upstream keeps users apart, only its operator knows.
+      assert.deepEqual(findings.map(({ check, status }) => [check, status]), names.map((name) => [name, name === "users" ? "warning" : "ok"]));
+      is("users", "warning", /open provider of its own/);
+      for (const own of [{ AUTH_FORWARD_AUTHORIZATION: "strip" }, { UPSTREAM_AUTHORIZATION: secret("Bearer test-upstream-0123456789") }]) {
+        (await check({ ...settings, UPSTREAM_URL: upstream.url, ...own })).is("users", "warning", /x-user-id only/);
+      }
+      assert.deepEqual((await check(settings)).of("users"), [], "without an upstream");
       is("token", "ok", /test-tok\.\.\.efgh/);
       is("keys", "ok", /usable keys: 1 of ES256, 1 of RS256"/);
       for (const { headers } of [...supabase.jwks.requests, ...supabase.user.requests]) assert.equal(headers.authorization, undefined, "no token is sent");
@@ -121,7 +127,21 @@ describe("check", () => {
 
   test("who may pass", async () => {
     (await check(STATIC)).is("provider", "ok", /ENV=development/);
-    (await check({ ...STATIC, AUTH_PROVIDER: undefined })).is("provider", "warning", /AUTH_PROVIDER is not set/);
+    (await check({})).is("provider", "warning", /AUTH_PROVIDER is not set/);
+    (await check({ ...STATIC, AUTH_PROVIDER: undefined })).is("provider", "ok", /every request needs the token/);
+    for (const [settings, warned] of [
+      [{ NODETOOL_ENV: "production" }, /NODETOOL_ENV is `production`, but/],
+      [{ NODETOOL_ENV: "production", AUTH_LISTEN: "0.0.0.0:0" }, /NODETOOL_ENV is `production`, but/],
+      [{ AUTH_LISTEN: "0.0.0.0:0" }, /ENV is not set, so this is a development gateway/],
+      [{ AUTH_LISTEN: "0.0.0.0:0", ENV: "development" }, undefined],
+      [{ NODETOOL_ENV: "production", ENV: "production" }, undefined],
+      [{}, undefined],
+    ]) {
+      const [, ...warnings] = (await check({ ...STATIC, ...settings })).of("settings");
+      assert.equal(warnings.length, warned ? 1 : 0, JSON.stringify([settings, warnings]));
+      if (warned) assert.match(warnings[0].detail, warned);
+    }
+    assert.match((await cli(["check"], { settings: { AUTH_PROVIDER: "multi_user" } })).stdout, /`multi_user` is a mode of NodeTool's own server/);
     (await check({ AUTH_PROVIDER: "none" })).is("provider", "ok");
     (await check({ AUTH_PROVIDER: "none", AUTH_LISTEN: "0.0.0.0:0" })).is("provider", "warning", /lets everyone in/);
     (await check({ AUTH_PROVIDER: "none", ENV: "production", AUTH_ALLOW_INSECURE: "1" })).is("provider", "warning", /AUTH_ALLOW_INSECURE/);
@@ -388,7 +408,7 @@ describe("explain", () => {
   });
 
   test("where the request comes from", async () => {
-    const open = { ENV: "development", WORKER_AUTH_TOKEN: TOKEN };
+    const open = { ENV: "development" };
     assert.equal((await explain(open)).code, 0);
     const remote = await explain(open, { args: ["--peer", "192.0.2.1"] });
     assert.deepEqual([remote.code, remote.step("local").status], [2, "info"]);

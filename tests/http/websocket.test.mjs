@@ -50,7 +50,9 @@ for (const name of HOSTS) {
       assert.equal((await echo)[0].toString(), "hello");
       socket.terminate();
       const offered = entry.headers.filter(([header]) => header === "sec-websocket-protocol").map(([, value]) => value);
-      return { target: entry.target, offered, protocol: socket.protocol, line: JSON.stringify(entry) };
+      const authorization = entry.headers.filter(([header]) => header === "authorization").map(([, value]) => value);
+      const rest = entry.headers.filter(([header]) => header !== "authorization");
+      return { target: entry.target, offered, protocol: socket.protocol, authorization, rest: JSON.stringify({ ...entry, headers: rest }) };
     }
 
     async function refused(key, target, protocols, headers, status, detail) {
@@ -67,11 +69,12 @@ for (const name of HOSTS) {
       assert.deepEqual((await passes("all", "/ws", [], header)).offered, []);
     });
 
-    test("among the subprotocols: only its marker is answered, and the upstream sees neither", async () => {
+    test("among the subprotocols: only its marker is answered, and the upstream sees the token in its header", async () => {
       for (const [others, offered] of [[[], []], [["chat", "superchat"], ["chat, superchat"]]]) {
         const seen = await passes("all", "/ws", ["bearer", TOKEN, ...others]);
         assert.deepEqual([seen.protocol, seen.offered], ["bearer", offered]);
-        assert.ok(!seen.line.includes(TOKEN), "the token goes nowhere");
+        assert.deepEqual(seen.authorization, [`Bearer ${TOKEN}`]);
+        assert.ok(!seen.rest.includes(TOKEN), "the token is nowhere else");
       }
     });
 
@@ -80,7 +83,7 @@ for (const name of HOSTS) {
       assert.deepEqual([seen.protocol, seen.offered.join()], ["chat", "chat,superchat"]);
     });
 
-    test("in the query: it is gone when the upstream sees it, and nothing else is", async () => {
+    test("in the query: it is gone there when the upstream sees it, and nothing else is", async () => {
       for (const [target, rest] of [
         [`/ws?token=${TOKEN}`, "/ws"],
         [`/ws?a=%2F&api_key=${TOKEN}&b=c%20d&b`, "/ws?a=%2F&b=c%20d&b"],
@@ -88,7 +91,8 @@ for (const name of HOSTS) {
       ]) {
         const seen = await passes("all", target);
         assert.equal(seen.target, rest);
-        assert.ok(!seen.line.includes(TOKEN), "the token goes nowhere");
+        assert.deepEqual(seen.authorization, [`Bearer ${TOKEN}`]);
+        assert.ok(!seen.rest.includes(TOKEN), "the token is nowhere else");
       }
     });
 

@@ -45,7 +45,7 @@ test("the example exports its own fetch handler, and nothing of the library's", 
 describe("static", () => {
   let embed;
   before(async () => {
-    embed = await start({ ...STATIC, ADMIN_TOKEN, AUTH_WS_TOKEN_SOURCES: "header,protocol,query", CORS_ORIGINS: PAGE, UPSTREAM_URL: "http://127.0.0.1:1" });
+    embed = await start({ ...STATIC, ADMIN_TOKEN, AUTH_WS_TOKEN_SOURCES: "header,protocol,query", CORS_ORIGINS: PAGE, AUTH_VERIFY_OPEN: "1", UPSTREAM_URL: "http://127.0.0.1:1" });
   });
 
   test("who brings the token is served by the API, which is told who it is", async () => {
@@ -68,10 +68,10 @@ describe("static", () => {
     assert.deepEqual(seen(await embed.send("/ping", { headers: [["X-User-Id", "root"]] })).identity, []);
   });
 
-  test("/admin needs the admin token too, and the API does not see it", async () => {
+  test("/admin needs the admin token too, and the API sees it", async () => {
     checkRefusal(await embed.send("/admin/x"), NO_ADMIN_TOKEN);
     const answer = seen(await embed.send("/admin/x", { headers: [AUTHORIZATION, ["X-Admin-Token", ADMIN_TOKEN]] }));
-    assert.deepEqual(answer.identity, [["x-auth-token-type", "static"], ["x-user-id", "1"]]);
+    assert.deepEqual(answer.identity, [["x-admin-token", ADMIN_TOKEN], ["x-auth-token-type", "static"], ["x-user-id", "1"]]);
   });
 
   test("the gateway's own paths are answered by it", async () => {

@@ -27,6 +27,8 @@ export function secret(name, value) {
 
 export function secretsOfSettings(settings) {
   for (const name of SECRET_SETTINGS) secret(name, settings[name]);
+  // The scheme before it is none.
+  secret("UPSTREAM_AUTHORIZATION", settings.UPSTREAM_AUTHORIZATION?.split(" ").at(-1));
 }
 
 /** The token in the text of a deployment file, whoever put it there. */
