@@ -143,7 +143,7 @@ impl Fetch {
     async fn exchange(&self, sent: &Sent<'_>, body: RequestBody, progress: Option<&Progress>) -> Answered {
         let began = Instant::now();
         let request = self.outgoing(sent, body).ok_or(Failure::Malformed)?;
-        let answered = match self.pool.take(began) {
+        let answered = match self.pool.take(may_be_sent_twice(&request), began) {
             Some(lease) => match self.ask(lease, request, sent, progress, began).await {
                 // Not over another one that was kept: a request that makes the upstream close would cost them all.
                 Err(Failure::Closed(unsent)) => self.ask_anew(*unsent, sent, progress).await,
@@ -184,23 +184,32 @@ impl Fetch {
     ) -> Answered {
         lease.is_reusable = !may_be_left_unread(&request);
         let is_repeatable = may_be_sent_twice(&request);
-        let answer = pin!(lease.sender.try_send_request(request));
-        let Some(answered) = within(self.response_timeout, since, progress, &mut lease.alarm, answer).await else {
+        if lease.is_reused() && !is_repeatable {
+            lease.check();
+        }
+        let (sender, alarm) = lease.sender();
+        let answer = pin!(sender.try_send_request(request));
+        let Some(answered) = within(self.response_timeout, since, progress, alarm, answer).await else {
             self.counters.upstream_errors.add(UpstreamError::Timeout);
             return Err(Failure::TimedOut);
         };
         let mut failed = match answered {
-            Ok(response) => return Ok((response, lease)),
+            Ok(response) => {
+                lease.answered(response.status());
+                return Ok((response, lease));
+            }
             Err(failed) => failed,
         };
-        if lease.is_reused {
+        let client_failed = progress.is_some_and(Progress::has_failed);
+        if lease.is_reused() && !client_failed {
+            lease.was_closed();
             // Nothing of it was sent, or it does no harm twice.
             let again = || self.outgoing(sent, RequestBody::Empty).filter(|_| is_repeatable);
             if let Some(unsent) = failed.take_message().or_else(again) {
                 return Err(Failure::Closed(Box::new(unsent)));
             }
         }
-        if progress.is_some_and(Progress::has_failed) {
+        if client_failed {
             return Err(Failure::Malformed);
         }
         self.counters.upstream_errors.add(UpstreamError::Reset);
