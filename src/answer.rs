@@ -172,6 +172,7 @@ impl Answer {
             }
             Reason::TerminalNotServed | Reason::NoSuchOwnPath => Self::new(404, r#"{"detail":"Not Found"}"#),
             Reason::UntrustedProxy => Self::new(403, r#"{"detail":"Not a trusted proxy"}"#),
+            Reason::RequestLoop => Self::new(508, r#"{"detail":"Request loop detected"}"#),
             Reason::OwnPathMethod => Self::new(405, r#"{"detail":"Method Not Allowed"}"#).with("allow", "GET"),
         }
     }

@@ -94,6 +94,8 @@ pub struct Facts<'a> {
     pub(crate) forwarded_for: Vec<&'a [u8]>,
     pub(crate) forwarded_proto: Field<'a>,
     pub(crate) forwarded_host: Field<'a>,
+    /// The gateways that it has passed.
+    pub(crate) hops: Field<'a>,
     /// Every `Sec-WebSocket-Protocol`, in order.
     pub(crate) subprotocols: Vec<&'a [u8]>,
     /// Of an upgrade only.
@@ -149,6 +151,7 @@ impl<'a> Facts<'a> {
             forwarded_for: Vec::new(),
             forwarded_proto: Field::Absent,
             forwarded_host: Field::Absent,
+            hops: Field::Absent,
             subprotocols: Vec::new(),
             query_token: QueryToken::Absent,
             connection: Vec::new(),

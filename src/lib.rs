@@ -69,6 +69,7 @@ mod failures;
 mod forward;
 mod forward_auth;
 mod gate;
+mod hops;
 mod json;
 mod jwt;
 mod keys;

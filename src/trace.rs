@@ -43,6 +43,8 @@ pub enum Rule {
     Malformed,
     /// Its method is not for gateways.
     ForbiddenMethod,
+    /// It has passed this gateway before, or too many others.
+    Loop,
     /// A page of a foreign origin asks.
     ForbiddenOrigin,
     /// A peer that may not ask at `/.auth/verify`.
@@ -96,6 +98,7 @@ pub fn trace<'a>(policy: &Policy, facts: &'a Facts<'a>, now: UnixTime) -> Trace 
         Judgement::HangsOn(_) => Rule::Credential,
         Judgement::Settled(Verdict::Refuse(Reason::MalformedRequest | Reason::NoSubject)) => Rule::Malformed,
         Judgement::Settled(Verdict::Refuse(Reason::ForbiddenMethod)) => Rule::ForbiddenMethod,
+        Judgement::Settled(Verdict::Refuse(Reason::RequestLoop)) => Rule::Loop,
         Judgement::Settled(Verdict::Refuse(Reason::ForbiddenOrigin)) => Rule::ForbiddenOrigin,
         Judgement::Settled(Verdict::Refuse(Reason::UntrustedProxy)) => Rule::UntrustedProxy,
         Judgement::Settled(Verdict::Pass(Pass { identity: None, .. })) if policy.is_public(facts) => Rule::Public,

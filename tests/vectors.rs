@@ -13,12 +13,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// Embedded, because WebAssembly has no files.
-const FILES: [(&str, &str); 15] = [
+const FILES: [(&str, &str); 16] = [
     ("admin", include_str!("vectors/admin.json")),
     ("cors", include_str!("vectors/cors.json")),
     ("credentials", include_str!("vectors/credentials.json")),
     ("forward-auth", include_str!("vectors/forward-auth.json")),
     ("identity", include_str!("vectors/identity.json")),
+    ("loops", include_str!("vectors/loops.json")),
     ("methods", include_str!("vectors/methods.json")),
     ("paths", include_str!("vectors/paths.json")),
     ("preflight", include_str!("vectors/preflight.json")),

@@ -72,6 +72,8 @@ mod gateway;
 #[cfg(feature = "cli")]
 mod log;
 #[cfg(feature = "cli")]
+mod loops;
+#[cfg(feature = "cli")]
 mod memory;
 #[cfg(feature = "cli")]
 mod pool;

@@ -3,6 +3,7 @@
 use core::iter;
 
 use super::Facts;
+use crate::hops::HOPS;
 
 impl<'a> Facts<'a> {
     pub(super) fn take_note(&mut self, name: &str, value: &'a [u8]) {
@@ -18,6 +19,10 @@ impl<'a> Facts<'a> {
             14 if is(name, "content-length") => self.has_body |= value != b"0",
             14 if is(name, "sec-fetch-site") => self.cross_site |= value == b"cross-site",
             17 if is(name, "transfer-encoding") => self.has_body = true,
+            20 if is(name, HOPS) => {
+                self.forwarded = true;
+                self.hops.add(value);
+            }
             22 if is(name, "sec-websocket-protocol") => self.subprotocols.push(value),
             29 if is(name, "access-control-request-method") => self.preflight_method.add(value),
             30 if is(name, "access-control-request-headers") => self.preflight_headers.add(value),
@@ -124,6 +129,7 @@ fn names_no_other(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::Facts;
+    use crate::hops::HOPS;
 
     #[test]
     fn connection_values_that_name_nothing_else_are_not_kept() {

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use nodetool_edge_auth::{Provider, Tokens};
+use nodetool_edge_auth::{Provider, SettingsErrors, Tokens};
 use tokio::sync::watch;
 
 use super::{Failure, Given};
@@ -15,7 +15,7 @@ use crate::{
     banner::Banner,
     gateway::Gateway,
     judge::Judge,
-    log,
+    log, loops,
     metrics::Metrics,
     pool::Reach,
     project::Project,
@@ -37,7 +37,8 @@ pub(super) fn run(given: Given, inherited: Option<Listening>) -> Result<(), Fail
     }
 
     let found = given.found(store::find_or_generate)?;
-    let settings = given.settings;
+    let mut settings = given.settings;
+    settings.policy.identify(fastrand::u64(..));
     let tokens = found.as_ref().map_or(Ok(Tokens::default()), Found::tokens)?;
     let reach = Reach::new(&settings);
     let certificate = settings.server.tls.as_ref().map(Certificate::new);
@@ -47,6 +48,7 @@ pub(super) fn run(given: Given, inherited: Option<Listening>) -> Result<(), Fail
         Some(listening) => listening,
         None => server::listen(settings.server.listen, settings.server.reuse_port, PUBLIC)?,
     };
+    loops::check(listening.address(), settings.proxy.upstream.as_ref()).map_err(|error| SettingsErrors(vec![error]))?;
     let admin = settings.server.admin_listen.map(|address| server::listen(address, false, "AUTH_ADMIN_LISTEN")).transpose()?;
     let banner = Banner { policy: &settings.policy, found: found.as_ref(), shows_token: found.as_ref().is_some_and(shows_token) };
     // Nobody to read it is no reason not to serve.
