@@ -121,6 +121,11 @@ impl Answer {
         Self::new(502, r#"{"detail":"Upstream unavailable"}"#)
     }
 
+    /// 503: there are as many connections to the upstream as there may be, and none became free in time.
+    pub const fn upstream_busy() -> Self {
+        Self::new(503, r#"{"detail":"Upstream busy"}"#).with("retry-after", "1")
+    }
+
     /// 504: the upstream took longer than `UPSTREAM_TIMEOUT` to begin its answer.
     pub const fn upstream_timed_out() -> Self {
         Self::new(504, r#"{"detail":"Upstream timed out"}"#)

@@ -94,6 +94,11 @@ impl<'a> Forward<'a> {
         Some(if exactly > now { exactly } else { at_last })
     }
 
+    /// Whether nobody showed a credential for it: it goes to a public path, or is a preflight.
+    pub const fn is_anonymous(&self) -> bool {
+        self.identity.is_none()
+    }
+
     /// What becomes of the answer.
     pub fn finish(&self) -> Finish {
         let subprotocol = self.other_subprotocols.as_ref().map(|_| SUBPROTOCOL);

@@ -238,6 +238,7 @@ fn meaning(settings: &Settings) -> Value {
         "limits": [settings.server.limits.head, settings.server.limits.body, settings.server.limits.idle],
         "drain_timeout": settings.server.drain_timeout,
         "max_connections": settings.server.max_connections,
+        "upstream_max_connections": settings.proxy.max_connections,
         "reuse_port": settings.server.reuse_port,
         "log_level": settings.log_level,
         "logs_json": settings.logs_json,

@@ -18,11 +18,12 @@ use tokio::time::Instant;
 
 use crate::{
     alarm::Alarm,
+    loan::Loan,
     metrics::{Counters, Present, UpstreamError},
     pool::Lease,
 };
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a client is sent.
 pub(crate) enum ResponseBody {
@@ -30,6 +31,8 @@ pub(crate) enum ResponseBody {
     Own(Full<Bytes>),
     /// The upstream's, with the connection that it comes from.
     Upstream { body: Incoming, lease: Option<Lease>, pause: Option<Pause> },
+    /// The same in answer to a request without a credential.
+    Lent(Arc<Loan>),
 }
 
 impl ResponseBody {
@@ -61,6 +64,7 @@ impl Body for ResponseBody {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match self.get_mut() {
             Self::Own(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
+            Self::Lent(loan) => loan.poll_frame(context),
             Self::Upstream { body, lease, pause } => {
                 let polled = Pin::new(&mut *body).poll_frame(context);
                 if pause.as_mut().is_some_and(|pause| pause.is_over(&polled, context)) {
@@ -79,6 +83,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(body) => body.is_end_stream(),
+            Self::Lent(loan) => loan.is_end_stream(),
             Self::Upstream { body, .. } => body.is_end_stream(),
         }
     }
@@ -86,6 +91,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(body) => body.size_hint(),
+            Self::Lent(loan) => loan.size_hint(),
             Self::Upstream { body, .. } => body.size_hint(),
         }
     }

@@ -25,14 +25,16 @@ use crate::{
     alarm::Alarm,
     body::{Held, Progress, RequestBody, ResponseBody},
     gateway::own,
+    loan::Loan,
     metrics::{Counters, Present, Source, UpstreamError},
     plan::{self, announce_websocket},
-    pool::{Lease, Pauses, Pool, Reach},
+    pool::{Busy, ConnectError, Lease, Pauses, Pool, Reach},
     upgrade as tunnels,
 };
 
 /// The API behind the gateway, as one thread reaches it.
 pub(crate) struct Fetch {
+    reach: Reach,
     pool: Arc<Pool>,
     counters: Arc<Counters>,
     authority: HeaderValue,
@@ -53,6 +55,8 @@ type Answered = Result<(Response<Incoming>, Lease), Failure>;
 
 enum Failure {
     Unavailable,
+    /// There are as many connections as there may be.
+    Busy,
     TimedOut,
     /// The client's body broke off, or the target of its request is none.
     Malformed,
@@ -66,6 +70,7 @@ impl Fetch {
         let upstream = reach.upstream()?;
         Some(Self {
             counters,
+            reach: reach.clone(),
             pool: Pool::new(reach.clone()),
             // The parser of settings lets nothing else through than what a header may carry.
             authority: HeaderValue::from_str(&upstream.authority).unwrap_or(HeaderValue::from_static("")),
@@ -88,6 +93,7 @@ impl Fetch {
                 None => Answer::upstream_unavailable(),
             },
             Err(Failure::Unavailable | Failure::Closed(_)) => Answer::upstream_unavailable(),
+            Err(Failure::Busy) => Answer::upstream_busy(),
             Err(Failure::TimedOut) => Answer::upstream_timed_out(),
             Err(Failure::Malformed) => Answer::refusal(Reason::MalformedRequest),
         };
@@ -136,11 +142,18 @@ impl Fetch {
         drop_hop_by_hop(&mut parts.headers);
         say_length_once(parts.status, &mut parts.headers);
         plan::finish(&sent.forward.finish(), &mut parts);
-        Some(Response::from_parts(parts, ResponseBody::upstream(body, lease, self.pauses.upstream)))
+        let body = ResponseBody::upstream(body, lease, self.pauses.upstream);
+        let is_lent = sent.forward.is_anonymous() && !body.is_end_stream();
+        let body = if is_lent { ResponseBody::Lent(Loan::new(body, self.reach.places())) } else { body };
+        Some(Response::from_parts(parts, body))
     }
 
     /// Asks over a kept connection, or over a new one where there is none that is still open.
     async fn exchange(&self, sent: &Sent<'_>, body: RequestBody, progress: Option<&Progress>) -> Answered {
+        let turn = match sent.forward.is_anonymous() {
+            true => Some(self.reach.places().anonymous_turn().await.map_err(|Busy| self.busy())?),
+            false => None,
+        };
         let began = Instant::now();
         let request = self.outgoing(sent, body).ok_or(Failure::Malformed)?;
         let answered = match self.pool.take(may_be_sent_twice(&request), began) {
@@ -151,7 +164,15 @@ impl Fetch {
             },
             None => self.ask_anew(request, sent, progress).await,
         };
-        answered.inspect(|_| self.counters.upstream_times.add(began.elapsed()))
+        let (response, mut lease) = answered?;
+        self.counters.upstream_times.add(began.elapsed());
+        lease.turn = turn;
+        Ok((response, lease))
+    }
+
+    fn busy(&self) -> Failure {
+        self.counters.upstream_errors.add(UpstreamError::Busy);
+        Failure::Busy
     }
 
     /// Asks over a new connection.
@@ -164,6 +185,7 @@ impl Fetch {
         // Apart, since it is rare, and needs more room than all the rest.
         Box::pin(async move {
             let lease = self.pool.connect().await.map_err(|error| {
+                let ConnectError::Io(error) = error else { return self.busy() };
                 let is_late = error.kind() == io::ErrorKind::TimedOut;
                 self.counters.upstream_errors.add(if is_late { UpstreamError::ConnectTimeout } else { UpstreamError::Connect });
                 tracing::warn!(%error, "the upstream cannot be reached");

@@ -55,6 +55,11 @@ impl Gateway {
         Self::with(self.judge.for_thread(), self.reach.clone(), seen)
     }
 
+    /// Connections to the upstream at one time, at most.
+    pub(crate) fn upstream_connections(&self) -> usize {
+        self.upstream.as_ref().map_or(0, |_| self.reach.places().most())
+    }
+
     /// What goes on beside the requests, if anything does.
     pub(crate) fn background(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
         self.judge.background()

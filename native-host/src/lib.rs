@@ -70,6 +70,8 @@ mod frames;
 #[cfg(feature = "cli")]
 mod gateway;
 #[cfg(feature = "cli")]
+mod loan;
+#[cfg(feature = "cli")]
 mod log;
 #[cfg(feature = "cli")]
 mod loops;

@@ -2,6 +2,7 @@
 
 mod idle;
 mod link;
+mod places;
 
 use std::{
     io,
@@ -28,12 +29,15 @@ use tokio_rustls::TlsStream;
 use crate::{
     alarm::Alarm,
     body::RequestBody,
-    server::dead_peer,
+    server::{dead_peer, room_for_upstream},
     stream::Stream,
     tls::{Trust, Unusable},
 };
 use idle::{Connection, IDLE_LIMIT, Kept};
 use link::Link;
+use places::Place;
+
+pub(crate) use places::{Busy, Places};
 
 /// How the upstream is reached, as all threads know it.
 #[derive(Clone)]
@@ -45,6 +49,7 @@ struct Known {
     address: String,
     trust: Option<Trust>,
     client_pause: Option<Duration>,
+    places: Places,
 }
 
 /// How long a body may pause on its way.
@@ -62,7 +67,9 @@ impl Reach {
         let address = proxy.upstream.as_ref().map(Upstream::address).unwrap_or_default();
         let trust = Trust::new(&proxy)?;
         let client_pause = settings.server.limits.body.map(Duration::from_secs);
-        Ok(Self(Arc::new(Known { proxy, address, trust, client_pause })))
+        let connect_timeout = proxy.connect_timeout.map(Duration::from_secs);
+        let places = Places::new(room_for_upstream(proxy.max_connections), connect_timeout);
+        Ok(Self(Arc::new(Known { proxy, address, trust, client_pause, places })))
     }
 
     pub(crate) fn upstream(&self) -> Option<&Upstream> {
@@ -75,6 +82,10 @@ impl Reach {
 
     pub(crate) fn connect_timeout(&self) -> Option<Duration> {
         self.0.proxy.connect_timeout.map(Duration::from_secs)
+    }
+
+    pub(crate) fn places(&self) -> &Places {
+        &self.0.places
     }
 
     pub(crate) fn pauses(&self) -> Pauses {
@@ -106,6 +117,24 @@ pub(crate) struct Pool {
     count: AtomicU64,
 }
 
+/// Why there is no new connection.
+pub(crate) enum ConnectError {
+    Busy,
+    Io(io::Error),
+}
+
+impl From<Busy> for ConnectError {
+    fn from(Busy: Busy) -> Self {
+        Self::Busy
+    }
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
 /// A connection in use by one request.
 pub(crate) struct Lease {
     connection: Connection,
@@ -113,6 +142,8 @@ pub(crate) struct Lease {
     idled: Option<Duration>,
     /// Whether it may serve others after.
     pub(crate) is_reusable: bool,
+    /// That of a request without a credential.
+    pub(crate) turn: Option<Place>,
     pool: Arc<Pool>,
 }
 
@@ -146,7 +177,7 @@ impl Lease {
 
     /// Gives the connection back when its answer is over.
     pub(crate) fn release(self) {
-        if !self.is_reusable || self.connection.sender.is_closed() {
+        if !self.is_reusable || self.connection.sender.is_closed() || self.pool.reach.places().is_wanted() {
             return;
         }
         let mut kept = self.pool.kept();
@@ -158,13 +189,15 @@ impl Lease {
 
 impl Pool {
     pub(crate) fn new(reach: Reach) -> Arc<Self> {
-        Arc::new(Self { reach, kept: Mutex::default(), count: AtomicU64::new(0) })
+        let pool = Arc::new(Self { reach, kept: Mutex::default(), count: AtomicU64::new(0) });
+        pool.reach.places().add_pool(&pool);
+        pool
     }
 
     /// A connection for a request, which may be repeated or not, if there is one.
     pub(crate) fn take(self: &Arc<Self>, is_repeatable: bool, now: Instant) -> Option<Lease> {
         let (connection, idled) = self.kept().take(is_repeatable, now)?;
-        Some(Lease { connection, idled: Some(idled), is_reusable: true, pool: Arc::clone(self) })
+        Some(Lease { connection, idled: Some(idled), is_reusable: true, turn: None, pool: Arc::clone(self) })
     }
 
     /// Closes connections when their time is over, also when no request comes any more.
@@ -184,9 +217,15 @@ impl Pool {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new connection.
-    pub(crate) async fn connect(self: &Arc<Self>) -> io::Result<Lease> {
-        let (link, check) = Link::new(self.reach.connect().await?);
+    /// Closes the connection that has been idle for longest. False if there is none.
+    fn close_oldest(&self) -> bool {
+        self.kept().close_oldest()
+    }
+
+    /// A new connection, when there is room for one.
+    pub(crate) async fn connect(self: &Arc<Self>) -> Result<Lease, ConnectError> {
+        let place = self.reach.places().place().await?;
+        let (link, check) = Link::new(self.reach.connect().await?, place);
         let (sender, connection) = http1::handshake(TokioIo::new(link)).await.map_err(io::Error::other)?;
         let id = self.count.fetch_add(1, Ordering::Relaxed);
         let pool = Arc::downgrade(self);
@@ -198,6 +237,6 @@ impl Pool {
             }
         });
         let connection = Connection { id, sender, alarm: Alarm::default(), check, is_settled: false };
-        Ok(Lease { connection, idled: None, is_reusable: true, pool: Arc::clone(self) })
+        Ok(Lease { connection, idled: None, is_reusable: true, turn: None, pool: Arc::clone(self) })
     }
 }

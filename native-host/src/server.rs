@@ -27,7 +27,7 @@ use connection::Connections;
 use signals::{Hangups, Stops};
 
 pub(crate) use connection::dead_peer;
-pub(crate) use descriptors::raise_limit;
+pub(crate) use descriptors::{raise_limit, room_for_upstream};
 pub(crate) use listening::{Listening, StartError, inherited, listen};
 #[cfg(feature = "fuzzing")]
 pub use trial::Trial;
@@ -53,7 +53,7 @@ pub(crate) fn run(listening: Listening, gateway: Gateway, serving: Serving) -> R
     let reread = watches.into_iter().map(Watch::start).collect::<io::Result<Vec<_>>>()?;
     let (stop, stopped) = watch::channel(false);
     let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
-    let room = Arc::new(Semaphore::new(descriptors::room_for(settings.max_connections)));
+    let room = Arc::new(Semaphore::new(descriptors::room_for(settings.max_connections, gateway.upstream_connections())));
     let drain = settings.drain_timeout.map(Duration::from_secs);
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let mut workers = Vec::with_capacity(threads);

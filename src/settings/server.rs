@@ -59,21 +59,10 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                 body: self.seconds("AUTH_BODY_TIMEOUT", 60),
                 idle: self.seconds("AUTH_IDLE_TIMEOUT", 75),
             },
-            max_connections: self.max_connections(),
+            max_connections: self.connections("AUTH_MAX_CONNECTIONS"),
             drain_timeout: self.seconds("AUTH_DRAIN_TIMEOUT", 30),
             reuse_port: self.boolean("AUTH_REUSE_PORT", false),
         }
-    }
-
-    fn max_connections(&mut self) -> Option<u32> {
-        const NAME: &str = "AUTH_MAX_CONNECTIONS";
-        const MOST: u32 = 1_000_000;
-        let text = self.text(NAME)?;
-        let most = text.parse().ok().filter(|most| (1..=MOST).contains(most));
-        if most.is_none() {
-            self.wrong(NAME, &format!("must be a whole number from 1 to {MOST}"));
-        }
-        most
     }
 
     /// One without the other is no TLS, which whoever set it would not expect.

@@ -119,6 +119,11 @@ pub const SETTINGS: &[Setting] = &[
         "SECONDS",
         "For pauses within the upstream's answer, 0 = no limit, since event streams pause [default: 0]",
     ),
+    native(
+        "UPSTREAM_MAX_CONNECTIONS",
+        "COUNT",
+        "Connections to the upstream at one time; more requests wait, then get 503 [default: half of the limit of open files]",
+    ),
     native("UPSTREAM_CA", "FILE", "PEM certificates that alone are trusted to vouch for an https upstream [default: Mozilla's]"),
     setting("AUTH_ALLOW_INSECURE", "1", "Lets none and local run with ENV=production"),
     native("AUTH_LISTEN", "ADDR:PORT", "Where to listen [default: 127.0.0.1:8000]"),

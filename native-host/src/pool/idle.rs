@@ -58,6 +58,15 @@ impl Kept {
         self.idle.drain(..expired);
     }
 
+    /// Closes the one that has been idle for longest. False if there is none.
+    pub(super) fn close_oldest(&mut self) -> bool {
+        let has_any = !self.idle.is_empty();
+        if has_any {
+            drop(self.idle.remove(0));
+        }
+        has_any
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.idle.is_empty()
     }

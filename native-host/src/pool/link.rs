@@ -14,6 +14,7 @@ use std::{
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::places::Place;
 use crate::stream::Stream;
 
 /// Requests that the system be asked for the state of a connection before anything more is written to it.
@@ -33,12 +34,13 @@ impl Check {
 pub(super) struct Link {
     stream: Stream,
     check: Check,
+    _place: Place,
 }
 
 impl Link {
-    pub(super) fn new(stream: Stream) -> (Self, Check) {
+    pub(super) fn new(stream: Stream, place: Place) -> (Self, Check) {
         let check = Check::default();
-        (Self { stream, check: check.clone() }, check)
+        (Self { stream, check: check.clone(), _place: place }, check)
     }
 
     /// Whether an idle connection has something to read. It can only be its end, or an answer to no request. The runtime may
