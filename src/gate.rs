@@ -9,15 +9,15 @@ use crate::{
     policy::Policy,
     time::UnixTime,
     token::{Digest, Tokens},
-    verdict::Identity,
+    verdict::{Identity, Reason},
 };
 
 /// For how long tokens from a store are used before the store is asked again, in milliseconds.
-pub(crate) const TOKENS_FRESH_FOR: u64 = 30_000;
+const TOKENS_FRESH_FOR: u64 = 30_000;
 
 /// For how long they stand in, from when they were read, for a store that cannot be read or holds something unusable, in
-/// milliseconds. After that nobody passes by a token that may have been withdrawn long ago.
-const TOKENS_USABLE_FOR: u64 = 3_600_000;
+/// milliseconds. After that none of them is accepted, since it may have been revoked long ago.
+pub const TOKENS_USABLE_FOR: u64 = 3_600_000;
 
 /// For how long after a failure nobody waits for the store who can do with what is remembered, in milliseconds.
 const STORE_COOLDOWN: u64 = 5000;
@@ -69,6 +69,8 @@ pub struct Gate {
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
     Fixed(Arc<Tokens>),
+    /// No token is known, since the store has failed for too long.
+    Lost(StoreFailure),
     Store {
         remembered: Option<Remembered>,
         /// When the store was last found unreadable or unusable.
@@ -79,7 +81,7 @@ pub(crate) enum Source {
 impl Source {
     pub(crate) fn remembered(&self) -> Option<&Remembered> {
         match self {
-            Self::Fixed(_) => None,
+            Self::Fixed(_) | Self::Lost(_) => None,
             Self::Store { remembered, .. } => remembered.as_ref(),
         }
     }
@@ -98,6 +100,7 @@ impl Source {
     pub(crate) fn known(&self, now: UnixTime) -> Option<&Tokens> {
         match self {
             Self::Fixed(tokens) => Some(tokens),
+            Self::Lost(_) => None,
             Self::Store { remembered, failed_at } => {
                 let known = remembered.as_ref()?;
                 let has_just_failed = failed_at.is_some_and(|at| now.millis_since(at) < STORE_COOLDOWN);
@@ -121,6 +124,24 @@ impl Remembered {
     /// Whether they may stand in for what cannot be read.
     pub(crate) fn is_usable(&self, now: UnixTime) -> bool {
         !self.tokens.is_empty() && now.millis_since(self.at) < TOKENS_USABLE_FOR
+    }
+}
+
+/// Why the tokens of a store are not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreFailure {
+    /// The store cannot be read.
+    Unreadable,
+    /// The store holds something that is neither a token nor a list of them.
+    Unusable,
+}
+
+impl StoreFailure {
+    pub(crate) const fn reason(self) -> Reason {
+        match self {
+            Self::Unreadable => Reason::StoreUnavailable,
+            Self::Unusable => Reason::StoreMisconfigured,
+        }
     }
 }
 
@@ -153,6 +174,12 @@ impl Gate {
     /// Accepts these tokens from the next request on, and asks for no others. The users that are known stay so.
     pub fn replace_tokens(&mut self, tokens: impl Into<Arc<Tokens>>) {
         self.tokens = Source::Fixed(tokens.into());
+    }
+
+    /// Accepts no static token from the next request on, since the store that they came from has failed for longer than
+    /// [`TOKENS_USABLE_FOR`]. The users that are known stay so.
+    pub fn lose_tokens(&mut self, failure: StoreFailure) {
+        self.tokens = Source::Lost(failure);
     }
 
     /// The rules of this gate.

@@ -102,7 +102,7 @@ pub use explain::{Finding, FindingStatus, Witness, explain};
 pub use facts::{Facts, Field, Scheme};
 pub use failures::Failures;
 pub use forward::{Finish, Forward};
-pub use gate::{Gate, Learned};
+pub use gate::{Gate, Learned, StoreFailure, TOKENS_USABLE_FOR};
 pub use keys::{Algorithm, FAILURE_COOLDOWN, Jwks, Key, MAX_JWKS, MISS_COOLDOWN, Material, Thumbprint, USABLE_FOR, lifetime};
 pub use observe::{Escaped, is_request_id};
 pub use path::{Area, Rewriting};

@@ -30,6 +30,8 @@ mod crypto;
 mod store;
 
 #[cfg(feature = "carrier")]
+mod follow;
+#[cfg(feature = "carrier")]
 mod headers;
 #[cfg(feature = "carrier")]
 mod judge;

@@ -13,6 +13,7 @@ use super::{Failure, Given};
 use crate::{
     admin::Admin,
     banner::Banner,
+    follow::TokenFile,
     gateway::Gateway,
     judge::Judge,
     log, loops,
@@ -22,7 +23,7 @@ use crate::{
     server::{self, Listening, Serving, StartError},
     store::{self, Found, TokenSource},
     tls::{self, Certificate, Renewal},
-    watch::{TokenFile, Watch},
+    watch::Watch,
 };
 
 pub(super) fn run(given: Given, inherited: Option<Listening>) -> Result<(), Failure> {
@@ -55,7 +56,7 @@ pub(super) fn run(given: Given, inherited: Option<Listening>) -> Result<(), Fail
     let _ = banner.print(&mut io::stdout().lock());
 
     let project = settings.project.as_ref().map(|project| Project::new(project, Arc::clone(&counters))).transpose()?;
-    let (in_force, tokens) = watch::channel(Arc::new(tokens));
+    let (in_force, tokens) = watch::channel(Ok(Arc::new(tokens)));
     let file = found.as_ref().and_then(Found::path).map(Path::to_owned);
     let mut watches: Vec<Watch> =
         file.map(|file| Watch::new(vec![file.clone()], TokenFile::new(file, in_force, counters))).into_iter().collect();
