@@ -89,11 +89,16 @@ impl Places {
         let _ = pools.iter().filter_map(Weak::upgrade).any(|pool| pool.close_oldest());
     }
 
-    /// The turn of a request without a credential. If all are taken, an answer ends whose client does not take it.
+    /// The turn of a request without a credential. If all are taken, an answer ends that its client does not take.
     pub(crate) async fn anonymous_turn(&self) -> Result<Place, Busy> {
-        if let Ok(turn) = Arc::clone(&self.anonymous).try_acquire_owned() {
-            return Ok(turn);
+        match Arc::clone(&self.anonymous).try_acquire_owned() {
+            Ok(turn) => Ok(turn),
+            // Apart, since it is rare, and every request would have to make room for it.
+            Err(_) => Box::pin(self.next_anonymous_turn()).await,
         }
+    }
+
+    async fn next_anonymous_turn(&self) -> Result<Place, Busy> {
         let mut turn = pin!(Arc::clone(&self.anonymous).acquire_owned());
         let end = Instant::now() + self.patience;
         loop {
