@@ -129,7 +129,6 @@ fn names_no_other(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::Facts;
-    use crate::hops::HOPS;
 
     #[test]
     fn connection_values_that_name_nothing_else_are_not_kept() {
