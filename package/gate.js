@@ -13,9 +13,11 @@ class Gate {
   // Each of these is async so that whoever awaits it learns of every failure in the same way.
 
   async check(request, context) {
-    const { url, headers } = request ?? {};
+    const { method, url, headers, body } = request ?? {};
     if (typeof url !== "string" || typeof headers?.forEach !== "function") throw new TypeError("check() takes a Request");
-    return this.#alive().check(request, context);
+    const { peer } = context ?? {};
+    // A `Request` has no place for it.
+    return this.#alive().check(peer == null ? request : { method, url, headers, body, peer }, context);
   }
 
   async verify(token, context) {

@@ -18,8 +18,9 @@ export function fromNode(req: IncomingMessage | Http2ServerRequest): RequestLike
 export function answer(response: Response, to: ServerResponse | Http2ServerResponse | Duplex): Promise<void>;
 
 /**
- * Lets an allowed request on to its handlers. Who sent it is in `req.identity`. In `req.headers` the identity headers are the gate's, and
- * what a client must not say is gone, in every spelling; so is a token in `req.url` or in an offered subprotocol. `req.rawHeaders` stay.
+ * Lets an allowed request on to its handlers. Who sent it is in `req.identity`. In `req.headers`, `req.headersDistinct` and `req.rawHeaders`
+ * the identity headers are the gate's, and what a client must not say is gone, in every spelling; so is a token in `req.url` or in an
+ * offered subprotocol. Trailers stay as they come.
  * With `CORS_ORIGINS`, `res` says who may read the answer. Of an upgrade there is no `res`: `null`.
  */
 export function admit<Req extends IncomingMessage | Http2ServerRequest>(

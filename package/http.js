@@ -75,23 +75,42 @@ export async function answer(response, to) {
 }
 
 /**
- * Lets an allowed request on: with its identity as `req.identity`, and with nothing in `req.headers` and `req.url` that only the gate may
+ * Lets an allowed request on: with its identity as `req.identity`, and with nothing in its headers and `req.url` that only the gate may
  * say or know.
  */
 export function admit(req, res, decision) {
   const { userId, tokenType, role, headers, url } = decision;
   const came = fromNode(req);
   const sent = new Headers([...came.headers]);
-  for (const name of sent.keys()) {
-    if (!headers.has(name) && !FRAMING.has(name)) delete req.headers[name];
-  }
-  for (const [name, value] of headers) {
-    if (sent.get(name) !== value) req.headers[name] = value;
-  }
+  const dropped = [...sent.keys()].filter((name) => !headers.has(name) && !FRAMING.has(name));
+  const set = new Map([...headers].filter(([name, value]) => sent.get(name) !== value));
   // A token was offered as one: what is agreed upon is the word before it.
-  if (sent.get(SUBPROTOCOL) !== headers.get(SUBPROTOCOL)) req.headers[SUBPROTOCOL] = "bearer";
+  if (sent.get(SUBPROTOCOL) !== headers.get(SUBPROTOCOL)) set.set(SUBPROTOCOL, "bearer");
+  rewrite(req, new Set(dropped), set);
   // And here it was in the query.
   if (url !== came.url) req.url = url.slice(url.indexOf("/", url.indexOf("://") + 3));
   req.identity = { userId, tokenType, role };
   for (const [name, value] of res ? decision.finish(new Response()).headers : []) res.appendHeader(name, value);
+}
+
+/**
+ * Drops and sets headers in every form in which Node has them; handlers read any of these.
+ * @param {Set<string>} dropped names in lower case, as in `set`
+ * @param {Map<string, string>} set
+ */
+function rewrite({ headers, headersDistinct = {}, rawHeaders }, dropped, set) {
+  for (const name of dropped) {
+    delete headers[name];
+    delete headersDistinct[name];
+  }
+  for (const [name, value] of set) {
+    headers[name] = value;
+    headersDistinct[name] = [value];
+  }
+  const lines = [...set];
+  for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at].toLowerCase();
+    if (!dropped.has(name) && !set.has(name)) lines.push([rawHeaders[at], rawHeaders[at + 1]]);
+  }
+  rawHeaders.splice(0, rawHeaders.length, ...lines.flat());
 }

@@ -114,9 +114,16 @@ export interface GateOptions {
   waitUntil?: ((work: Promise<unknown>) => void) | undefined;
 }
 
-/** What lets work outlive a request: the third argument of a Worker's `fetch`, Hono's `c.executionCtx`. */
+/** What belongs to one request: in a Worker the third argument of `fetch`, which is Hono's `c.executionCtx`. */
 export interface RequestContext {
-  waitUntil(work: Promise<unknown>): void;
+  /** Lets work outlive the request. */
+  waitUntil?(work: Promise<unknown>): void;
+  /**
+   * The address of the peer, as the connection tells it and never as a header does: `info.remoteAddr.hostname` in Deno,
+   * `server.requestIP(request)?.address` in Bun, `getConnInfo(c).remote.address` in Hono. Without it the peer is unknown. On
+   * Cloudflare it is known.
+   */
+  peer?: string | undefined;
 }
 
 /** What a gate looks at of a `Request`. */
@@ -131,7 +138,7 @@ export interface RequestLike {
   };
   /** `null` if there is none, or if `Content-Length` or `Transfer-Encoding` tell of it. It is left alone. */
   readonly body: unknown;
-  /** The address of whoever connected. Without it, nobody is known to be a trusted proxy. */
+  /** The address of the peer, as the connection tells it. Without it the peer is unknown: neither this machine nor a trusted proxy. */
   readonly peer?: string | undefined;
 }
 

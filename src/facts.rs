@@ -250,9 +250,7 @@ impl<'a> Facts<'a> {
     /// Whether the client asks for a WebSocket (RFC 6455, section 4.1). Of one that a proxy describes, `Connection` is the
     /// proxy's own.
     pub fn is_websocket(&self) -> bool {
-        self.method == "GET"
-            && (self.announces_upgrade || self.asker == Asker::Proxy)
-            && matches!(self.upgrade, Field::One(value) if value.trim_ascii().eq_ignore_ascii_case(b"websocket"))
+        self.method == "GET" && (self.announces_upgrade || self.asker == Asker::Proxy) && self.names_websocket()
     }
 
     /// A CORS preflight by the Fetch standard: `OPTIONS` with `Origin` and `Access-Control-Request-Method`.

@@ -159,6 +159,10 @@ impl Policy {
         if facts.asker == Asker::VagueProxy {
             return Judgement::Settled(Verdict::Refuse(Reason::NoSubject));
         }
+        // The proxy would hand the upgrade on, and all that follows on the connection.
+        if facts.asker == Asker::Proxy && facts.asks_for_other_protocol() {
+            return Judgement::Settled(Verdict::Refuse(Reason::MalformedRequest));
+        }
         if path::is_malformed(path) || !facts.names_one_host() || facts.is_two_requests_to_some() || facts.names_too_much() {
             return Judgement::Settled(Verdict::Refuse(Reason::MalformedRequest));
         }

@@ -1,4 +1,5 @@
-// Hono in a Worker. On Node and elsewhere there is no `executionCtx`: leave it out there, and give `process.env` for `c.env`.
+// Hono in a Worker. Elsewhere there is no `executionCtx`, and the peer is not in a header: there, give `process.env` for `c.env`, and
+// `{ peer: getConnInfo(c).remote.address }` for the context (`@hono/node-server/conninfo`, `hono/deno`, `hono/bun`).
 import { Hono } from "hono";
 import { Gate } from "nodetool-edge-auth";
 

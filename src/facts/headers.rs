@@ -2,7 +2,7 @@
 
 use core::iter;
 
-use super::Facts;
+use super::{Facts, Field};
 use crate::hops::HOPS;
 
 impl<'a> Facts<'a> {
@@ -17,6 +17,8 @@ impl<'a> Facts<'a> {
             13 if is(name, "authorization") => self.authorization.add(value),
             13 if is(name, "x-admin-token") => self.admin_token.add(value),
             14 if is(name, "content-length") => self.has_body |= value != b"0",
+            // Part of an upgrade to h2c (RFC 7540, section 3.2.1), which a proxy may keep where it drops `Upgrade` as hop-by-hop.
+            14 if is_spelling_of(name, "http2-settings") => self.upgrade = Field::Many,
             14 if is(name, "sec-fetch-site") => self.cross_site |= value == b"cross-site",
             17 if is(name, "transfer-encoding") => self.has_body = true,
             20 if is(name, HOPS) => {
@@ -48,6 +50,16 @@ impl<'a> Facts<'a> {
             self.connection.push(value);
             self.connection_names += value.split(|byte| *byte == b',').count();
         }
+    }
+
+    /// Whether the client asks for another protocol than WebSocket, which would carry requests that are not judged.
+    pub(crate) fn asks_for_other_protocol(&self) -> bool {
+        self.upgrade.is_present() && !self.names_websocket()
+    }
+
+    /// Whether `Upgrade` names WebSocket and nothing else. Names of protocols are case-insensitive (RFC 9110, section 7.8).
+    pub(super) fn names_websocket(&self) -> bool {
+        matches!(self.upgrade, Field::One(value) if value.trim_ascii().eq_ignore_ascii_case(b"websocket"))
     }
 }
 

@@ -36,8 +36,18 @@ function peerOf({ method, url, headers, peer = "" }) {
 }
 
 /**
+ * What `cache: "no-store"` tells Cloudflare's network. That itself would also add `Cache-Control: no-cache` and `Pragma` to what the
+ * client sent, for which some servers answer no request with a 304.
+ */
+const NO_STORE = { cacheTtl: -1, cacheLevel: "bypass" };
+
+/** Methods that only read (RFC 9110, section 9.2.1): such a request may be sent twice. */
+const SAFE = new Set(["GET", "HEAD", "OPTIONS"]);
+
+/**
  * What sends a request on, its body streamed, and gives back the response, as it came where nothing is to be changed. A
- * request that reached a Worker leaves redirects to the client, and its copy does so too.
+ * request that reached a Worker leaves redirects to the client, and its copy does so too. A safe one whose connection is lost
+ * before the response begins is sent once more, within the same time: a kept connection may end just as it is used.
  * @param {Request} request
  * @param {string} url
  * @param {string} dropped names, a line each
@@ -48,10 +58,17 @@ function peerOf({ method, url, headers, peer = "" }) {
  */
 export function forward(request, url, dropped, set, finish, timeout) {
   return async (unavailable, timedOut) => {
+    const cut = new AbortController();
+    const send = async () => fetch(onward(request, url, dropped, set), { signal: cut.signal });
+    const isRepeatable = SAFE.has(request.method) && request.body === null;
     let response;
     try {
-      const answer = fetch(onward(request, url, dropped, set));
-      response = (await (timeout === 0 ? answer : within(answer, timeout))) ?? timedOut();
+      const answer = send().catch((error) => (isRepeatable && error.retryable ? send() : Promise.reject(error)));
+      response = await (timeout === 0 ? answer : within(answer, timeout));
+      if (response === undefined) {
+        cut.abort();
+        response = timedOut();
+      }
     } catch (error) {
       response = unavailable(String(error));
     }
@@ -60,14 +77,14 @@ export function forward(request, url, dropped, set, finish, timeout) {
 }
 
 /**
- * A request as it goes on, its body streamed.
+ * A request as it goes on, its body streamed. Cloudflare's cache is not used: it would give the answer to one user to another.
  * @param {Request} request
  * @param {string} url
  * @param {string} dropped names, a line each
  * @param {string} set names and values, a line each
  */
 export function onward(request, url, dropped, set) {
-  const outgoing = new Request(url, request);
+  const outgoing = new Request(new Request(url, request), { cf: { ...request.cf, ...NO_STORE } });
   applyHeaders(outgoing.headers, dropped, set);
   return outgoing;
 }

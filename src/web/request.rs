@@ -1,5 +1,7 @@
 //! What the platform saw of a request, as facts for the core.
 
+use std::net::IpAddr;
+
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
 use crate::{Facts, Scheme};
@@ -8,6 +10,12 @@ use crate::{Facts, Scheme};
 extern "C" {
     #[wasm_bindgen(catch)]
     fn snapshot(request: &web_sys::Request) -> Result<String, JsValue>;
+}
+
+/// Whether this is an address of this machine, which no client of Cloudflare's network has: under `wrangler dev` the header is
+/// the client's own.
+fn is_loopback(address: &str) -> bool {
+    address.trim().parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// Method, URL and headers of a request, copied out of JavaScript in one go: each crossing costs more than what it carries.
@@ -47,7 +55,7 @@ impl Snapshot {
                 return None;
             }
             match name {
-                PEER if on_cloudflare => _ = facts.peer(value),
+                PEER if on_cloudflare && !is_loopback(value) => _ = facts.peer(value),
                 // What else the platform says of itself does not mean that somebody stands before it.
                 _ if on_cloudflare && name.starts_with("cf-") => {}
                 _ => _ = facts.header(name, value.as_bytes()),

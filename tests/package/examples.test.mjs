@@ -134,10 +134,11 @@ for (const name of ["express", "fastify", "node"]) {
     }
   });
 
-  test(`${name}: a client from elsewhere is not local, whatever its Host says`, async (context) => {
+  test(`${name}: no client is local where a token is set`, async (context) => {
     const { port } = await SERVERS[name].start(context, { ENV: "development", WORKER_AUTH_TOKEN: TOKEN });
     const send = (headers) => ask(port, request({ target: "/v1", headers }));
-    assert.equal((await send([["Host", `127.0.0.1:${port}`]])).status, 200);
+    assert.equal((await send([["Host", `127.0.0.1:${port}`]])).status, 401);
+    assert.equal((await send([["Host", `127.0.0.1:${port}`], ["Authorization", `Bearer ${TOKEN}`]])).status, 200);
     assert.equal((await send([["Host", "evil.example"]])).status, 401);
     assert.equal((await send([["Host", `127.0.0.1:${port}`], ["X-Forwarded-For", "127.0.0.1"]])).status, 401);
   });

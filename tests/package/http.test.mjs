@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, request as ask } from "node:http";
 import { connect, createServer as createServerOf2 } from "node:http2";
+import { networkInterfaces } from "node:os";
 import path from "node:path";
 import test from "node:test";
 
@@ -50,8 +51,71 @@ test("HTTP/2", async (context) => {
   assert.equal((await send({ ":path": "*", ":method": "OPTIONS" })).status, 400);
 });
 
+/** A gate of a developer's machine, with `local` by default: no setting holds a token. */
+const developers = () => new Gate({ ENV: "development" }, { tokens: new Map([["worker_auth_token", TOKEN]]) });
+
+/** An address of this machine that others reach it at. */
+const OUTWARD = Object.values(networkInterfaces()).flat().find(({ internal, family }) => !internal && family === "IPv4")?.address;
+
+test("a client of another machine is not local, whatever it says", { skip: !OUTWARD && "this machine has no network" }, async (context) => {
+  const server = createServer(handlerOf(developers())).listen(0, "0.0.0.0");
+  context.after(() => server.close());
+  await once(server, "listening");
+  const statusAt = async (host, headers) => {
+    const sent = ask({ host, port: server.address().port, path: "/v1", agent: false, headers: { host: "localhost", ...headers } }).end();
+    const [response] = await once(sent, "response");
+    response.resume();
+    return response.statusCode;
+  };
+  assert.equal(await statusAt("127.0.0.1"), 200);
+  assert.equal(await statusAt(OUTWARD), 401);
+  for (const name of ["x-forwarded-for", "cf-connecting-ip", "forwarded"]) assert.equal(await statusAt(OUTWARD, { [name]: "127.0.0.1" }), 401);
+  assert.equal(await statusAt(OUTWARD, AUTHORIZATION), 200);
+});
+
+test("of a `Request` only the context tells who connected", async () => {
+  const gate = developers();
+  const allowed = async (context, headers) => (await gate.check(new Request("http://localhost/v1", { headers: { host: "localhost", ...headers } }), context)).allowed;
+  assert.deepEqual(await Promise.all([undefined, {}, { peer: undefined }, { peer: OUTWARD ?? "192.0.2.2" }, { peer: "unknown" }, { peer: "" }].map((context) => allowed(context))), Array(6).fill(false));
+  for (const peer of ["127.0.0.1", "::1", "::ffff:127.0.0.1"]) assert.equal(await allowed({ peer }), true, peer);
+  assert.equal(await allowed(undefined, { "cf-connecting-ip": "127.0.0.1" }), false);
+  const proxied = new Gate({ ...STATIC, AUTH_TRUSTED_PROXIES: "10.0.0.0/8" });
+  const { headers } = await proxied.check(new Request("http://localhost/v1", { headers: { ...AUTHORIZATION, "x-forwarded-for": "203.0.113.9" } }), { peer: "10.0.0.1" });
+  assert.equal(headers.get("x-forwarded-for"), "203.0.113.9, 10.0.0.1");
+  const post = new Request("http://localhost/v1", { method: "POST", body: "a body", headers: AUTHORIZATION });
+  assert.equal((await gate.check(post, { peer: "192.0.2.2" })).allowed, true);
+  assert.equal(await post.text(), "a body");
+});
+
+test("a request that was let on has no identity of the client's in any form", async (context) => {
+  const gate = new Gate({ ...STATIC, AUTH_FORWARD_AUTHORIZATION: "strip" });
+  const server = createServer(async (req, res) => {
+    // Before the gate, as a logger would: Node keeps what it made of the lines.
+    const { headersDistinct: kept } = req;
+    admit(req, res, await gate.check(fromNode(req)));
+    const again = await gate.check(fromNode(req));
+    res.end(JSON.stringify({ headers: req.headers, distinct: req.headersDistinct, kept, raw: req.rawHeaders, again: again.response.status }));
+  }).listen(0, "127.0.0.1");
+  context.after(() => server.close());
+  await once(server, "listening");
+  const forged = ["x-user-id", "X-User-Id", "x_user_id", "X-Auth.Role", "x-auth-role"];
+  const headers = ["Host", "localhost", "Authorization", AUTHORIZATION.authorization, "X-Own", "1", "x-own", "2", ...forged.flatMap((name) => [name, "root"])];
+  const sent = ask({ port: server.address().port, path: "/v1", agent: false, headers }).end();
+  const [response] = await once(sent, "response");
+  let text = "";
+  for await (const part of response.setEncoding("utf8")) text += part;
+  assert.ok(!text.includes("root") && !text.includes(TOKEN), text);
+  const told = JSON.parse(text);
+  for (const distinct of [told.distinct, told.kept]) assert.deepEqual([distinct["x-user-id"], distinct["x-auth-token-type"], distinct["x-own"]], [["1"], ["static"], ["1", "2"]]);
+  assert.deepEqual([told.headers["x-user-id"], told.headers["x-own"]], ["1", "1, 2"]);
+  const lines = told.raw.map((item, at) => [item, told.raw[at + 1]]).filter((_, at) => at % 2 === 0);
+  assert.deepEqual(lines.filter(([name]) => /^x.(user|auth)/i.test(name)).map(([name, value]) => `${name}: ${value}`).sort(), ["x-auth-token-type: static", "x-user-id: 1"]);
+  assert.deepEqual(lines.filter(([name]) => /own/i.test(name)), [["X-Own", "1"], ["x-own", "2"]]);
+  assert.equal(told.again, 401, "its token was taken away");
+});
+
 test("whoever comes by a socket without an address is not local", { skip: process.platform === "win32" }, async (context) => {
-  const server = createServer(handlerOf(new Gate({ ...STATIC, AUTH_PROVIDER: undefined, ENV: "development" })));
+  const server = createServer(handlerOf(developers()));
   context.after(() => server.close());
   const statusAt = async (options) => {
     const sent = ask({ path: "/v1", agent: false, ...options }).end();

@@ -24,12 +24,15 @@ function load(env) {
   }
 }
 
-/** The request goes on with the headers that the gate made: `x-user-id`, `x-auth-token-type`, `x-auth-role`. */
+/**
+ * The request goes on with the headers that the gate made: `x-user-id`, `x-auth-token-type`, `x-auth-role`. Cloudflare's cache is not
+ * used: it would give the answer to one user to another.
+ */
 async function serve(request, { headers, url }, env) {
   const { pathname, search } = new URL(url);
   const target = new URL(env.UPSTREAM_URL).origin + pathname + search;
   try {
-    return await fetch(new Request(target, request), { headers });
+    return await fetch(new Request(target, request), { headers, cache: "no-store" });
   } catch (error) {
     console.error(`The upstream cannot be reached: ${error.message}`);
     return Response.json({ detail: "Upstream unavailable" }, { status: 502 });
