@@ -135,7 +135,8 @@ impl Policy {
         if facts.asker == Asker::VagueProxy {
             return Judgement::Settled(Verdict::Refuse(Reason::NoSubject));
         }
-        if path::is_malformed(path) || !facts.names_one_host() || facts.is_two_requests_to_some() || facts.names_too_much() {
+        let is_clear = facts.names_one_host() && facts.has_one_framing();
+        if path::is_malformed(path) || !is_clear || facts.is_two_requests_to_some() || facts.names_too_much() {
             return Judgement::Settled(Verdict::Refuse(Reason::MalformedRequest));
         }
         if matches!(facts.method, "CONNECT" | "TRACE" | "TRACK") {

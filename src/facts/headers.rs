@@ -2,7 +2,7 @@
 
 use core::iter;
 
-use super::Facts;
+use super::{Facts, Field};
 
 impl<'a> Facts<'a> {
     pub(super) fn take_note(&mut self, name: &str, value: &'a [u8]) {
@@ -17,12 +17,25 @@ impl<'a> Facts<'a> {
             13 if is(name, "x-admin-token") => self.admin_token.add(value),
             14 if is(name, "content-length") => self.has_body |= value != b"0",
             14 if is(name, "sec-fetch-site") => self.cross_site |= value == b"cross-site",
-            17 if is(name, "transfer-encoding") => self.has_body = true,
+            17 if is(name, "transfer-encoding") => {
+                self.has_body = true;
+                self.transfer_encoding.add(value);
+            }
             22 if is(name, "sec-websocket-protocol") => self.subprotocols.push(value),
             29 if is(name, "access-control-request-method") => self.preflight_method.add(value),
             30 if is(name, "access-control-request-headers") => self.preflight_headers.add(value),
             _ if tells_of_forwarding(name) => self.forwarding(name, value),
             _ => {}
+        }
+    }
+
+    /// Whether the body is framed in the one way that every server reads alike: by a length, or by the transfer coding `chunked`,
+    /// applied once (RFC 9112, section 6.1).
+    pub(crate) fn has_one_framing(&self) -> bool {
+        match self.transfer_encoding {
+            Field::Absent => true,
+            Field::One(coding) => coding.trim_ascii().eq_ignore_ascii_case(b"chunked"),
+            Field::Many => false,
         }
     }
 

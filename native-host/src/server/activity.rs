@@ -173,8 +173,8 @@ impl Activity {
 
     /// Bytes came.
     pub(super) fn received(&self) {
-        // In HTTP/2 they need not be of a request.
-        let is_a_head = !self.is_http2() || !self.has_served();
+        // They may be the rest of a body, and in HTTP/2 they need not be of a request.
+        let is_a_head = self.uploads.load(Ordering::Relaxed) == 0 && (!self.is_http2() || !self.has_served());
         if is_a_head && !self.is_busy() && !self.is_in_head() {
             self.is_in_head.store(true, Ordering::Relaxed);
             if self.has_served() {

@@ -27,12 +27,7 @@ use super::{
     activity::{Activity, Taken},
     connection::CLOSING,
 };
-use crate::{
-    body::{Held, Observed},
-    gateway::Gateway,
-    metrics::Present,
-    stream::Stream,
-};
+use crate::{body::Observed, client_body::ClientBody, gateway::Gateway, metrics::Present, stream::Stream};
 
 /// What a connection holds for as long as it is open: its place, and the word that it is open.
 pub(super) type Slot = (Option<OwnedSemaphorePermit>, mpsc::Sender<()>);
@@ -60,17 +55,14 @@ pub(super) struct InFlight(Arc<Client>);
 
 impl InFlight {
     /// The head of a request is complete.
-    pub(super) fn begin(client: &Arc<Client>, head: &mut Parts, body: &Incoming) -> Self {
+    pub(super) fn begin(client: &Arc<Client>, head: &Parts, body: Incoming) -> (Self, ClientBody) {
         let is_http2 = head.version == Version::HTTP_2;
-        let has_body = !body.is_end_stream();
-        client.activity.begin(is_http2, has_body);
-        if has_body && !is_http2 {
-            head.extensions.insert(Held::new(Upload::begin(client)));
-        }
-        Self(Arc::clone(client))
+        client.activity.begin(is_http2, !body.is_end_stream());
+        let body = ClientBody::new(head, body, || Box::new(Upload::begin(client)));
+        (Self(Arc::clone(client)), body)
     }
 
-    pub(super) async fn answer(self, head: &mut Parts, body: Incoming) -> Response<Answer> {
+    pub(super) async fn answer(self, head: &mut Parts, body: ClientBody) -> Response<Answer> {
         let client = &*self.0;
         let is_http2 = head.version == Version::HTTP_2;
         let mut response = client.gateway.handle(head, body, &client.peer, client.scheme).await;

@@ -47,7 +47,7 @@ impl Service<Request<Incoming>> for Answering {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let (mut head, body) = request.into_parts();
         // From here on, not from when the future is asked first.
-        let in_flight = InFlight::begin(&self.0, &mut head, &body);
+        let (in_flight, body) = InFlight::begin(&self.0, &head, body);
         Box::pin(async move { Ok(in_flight.answer(&mut head, body).await) })
     }
 }
