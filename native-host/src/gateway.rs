@@ -14,7 +14,7 @@ use hyper::{
     header::{self, HeaderValue},
     http::request::Parts,
 };
-use nodetool_edge_auth::{Action, Answer, Escaped, Reason, Scheme};
+use nodetool_edge_auth::{Action, Answer, Escaped, Reason, Scheme, Verdict};
 
 use crate::{
     body::{self, Observed, ResponseBody},
@@ -81,12 +81,20 @@ impl Gateway {
     }
 
     /// Answers a request, whose head stays where it is: to move it from hand to hand would cost more than to judge it.
-    pub(crate) async fn handle(&self, parts: &mut Parts, body: ClientBody, peer: &str, scheme: Scheme) -> Response<Observed> {
+    /// `is_authenticated` is set before a request with a valid credential is forwarded.
+    pub(crate) async fn handle(
+        &self,
+        parts: &mut Parts,
+        body: ClientBody,
+        peer: &str,
+        scheme: Scheme,
+        is_authenticated: &AtomicBool,
+    ) -> Response<Observed> {
         let in_flight = body::in_flight(&self.seen.counters);
         let id = RequestId::of(&parts.headers);
         let began = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
         let (remainder, mut body) = (body.remainder(parts), Some(body));
-        let (mut response, source) = self.answer(parts, &mut body, &id, peer, scheme).await;
+        let (mut response, source) = self.answer(parts, &mut body, &id, (peer, scheme), is_authenticated).await;
         if let (Source::Gateway, Some(remainder)) = (source, remainder)
             && !remainder.is_discarded(body).await
         {
@@ -109,8 +117,8 @@ impl Gateway {
         parts: &mut Parts,
         body: &mut Option<ClientBody>,
         id: &RequestId,
-        peer: &str,
-        scheme: Scheme,
+        (peer, scheme): (&str, Scheme),
+        is_authenticated: &AtomicBool,
     ) -> (Response<ResponseBody>, Source) {
         // HTTP/2 has no upgrades of this kind.
         let upgrade = parts.extensions.remove();
@@ -121,6 +129,9 @@ impl Gateway {
         };
         facts.scheme(scheme).request_id(id.as_str());
         let (outcome, now) = self.judge.judge(&mut facts).await;
+        if matches!(&outcome.verdict, Verdict::Pass(pass) if pass.identity.is_some()) {
+            is_authenticated.store(true, Ordering::Relaxed);
+        }
         // Behind trusted proxies it is not who connected.
         let client = self.judge.policy().client(&facts).unwrap_or(peer);
         observe::judged(&outcome, &facts, id, client, &self.seen.counters);

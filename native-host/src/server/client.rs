@@ -19,18 +19,19 @@ use hyper::{
 use nodetool_edge_auth::Scheme;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::{OwnedSemaphorePermit, mpsc, watch},
+    sync::{mpsc, watch},
     time::{Sleep, sleep},
 };
 
 use super::{
     activity::{Activity, Taken},
     connection::CLOSING,
+    room::{self, Place, Weight},
 };
 use crate::{body::Observed, client_body::ClientBody, gateway::Gateway, metrics::Present, stream::Stream};
 
 /// What a connection holds for as long as it is open: its place, and the word that it is open.
-pub(super) type Slot = (Option<OwnedSemaphorePermit>, mpsc::Sender<()>);
+pub(super) type Slot = (room::Taken, mpsc::Sender<()>);
 
 pub(super) struct Client {
     pub(super) gateway: Arc<Gateway>,
@@ -39,11 +40,19 @@ pub(super) struct Client {
     pub(super) scheme: Scheme,
     pub(super) activity: Activity,
     pub(super) stopped: watch::Receiver<bool>,
+    pub(super) place: Arc<Place>,
     /// That it is connected.
     pub(super) _present: Present,
 }
 
 impl Client {
+    /// The connection holds so much from now on, which counts while no valid credential was shown.
+    pub(super) fn holds(&self, weight: Weight) {
+        if !self.activity.is_authenticated() {
+            self.place.holds(weight);
+        }
+    }
+
     fn is_stopping(&self) -> bool {
         // Nobody has looked at the value through this receiver.
         !matches!(self.stopped.has_changed(), Ok(false))
@@ -65,7 +74,13 @@ impl InFlight {
     pub(super) async fn answer(self, head: &mut Parts, body: ClientBody) -> Response<Answer> {
         let client = &*self.0;
         let is_http2 = head.version == Version::HTTP_2;
-        let mut response = client.gateway.handle(head, body, &client.peer, client.scheme).await;
+        let mut response = {
+            let known = client.activity.authenticated();
+            client.gateway.handle(head, body, &client.peer, client.scheme, known).await
+        };
+        if client.activity.is_authenticated() {
+            client.place.forgives();
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             client.activity.becomes_tunnel();
         } else if client.is_stopping() && !is_http2 {
