@@ -66,9 +66,7 @@ impl<'a> Field<'a> {
 /// core to know.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
-    /// The method, as sent.
     pub(crate) method: &'a str,
-    /// The raw path, without the query.
     pub(crate) path: &'a str,
     /// The raw query, without its `?`.
     pub(crate) query: Option<&'a str>,
@@ -83,9 +81,9 @@ pub struct Facts<'a> {
     pub(crate) preflight_headers: Field<'a>,
     pub(crate) referer: Field<'a>,
     pub(crate) upgrade: Field<'a>,
+    transfer_encoding: Field<'a>,
     /// Whether `Connection` announces the upgrade.
     announces_upgrade: bool,
-    /// Whether anything follows the headers.
     pub(crate) has_body: bool,
     pub(crate) cross_site: bool,
     /// Whether any header says that somebody forwarded this request.
@@ -144,6 +142,7 @@ impl<'a> Facts<'a> {
             preflight_headers: Field::Absent,
             referer: Field::Absent,
             upgrade: Field::Absent,
+            transfer_encoding: Field::Absent,
             announces_upgrade: false,
             has_body: false,
             cross_site: false,

@@ -163,7 +163,8 @@ impl Policy {
         if facts.asker == Asker::Proxy && facts.asks_for_other_protocol() {
             return Judgement::Settled(Verdict::Refuse(Reason::MalformedRequest));
         }
-        if path::is_malformed(path) || !facts.names_one_host() || facts.is_two_requests_to_some() || facts.names_too_much() {
+        let is_clear = facts.names_one_host() && facts.has_one_framing();
+        if path::is_malformed(path) || !is_clear || facts.is_two_requests_to_some() || facts.names_too_much() {
             return Judgement::Settled(Verdict::Refuse(Reason::MalformedRequest));
         }
         // What a proxy describes is not sent on from here.

@@ -25,7 +25,8 @@ use tokio::time::Instant;
 
 use crate::{
     alarm::Alarm,
-    body::{Held, Progress, RequestBody, ResponseBody},
+    body::{Progress, RequestBody, ResponseBody},
+    client_body::ClientBody,
     gateway::own,
     loan::Loan,
     metrics::{Counters, Present, Source, UpstreamError},
@@ -82,14 +83,14 @@ impl Fetch {
         })
     }
 
-    /// Sends it on, with this body and what is held as long. `upgrade`: the client's connection, to become a WebSocket.
+    /// Sends it on, with this body. `upgrade`: the client's connection, to become a WebSocket.
     pub(crate) async fn send(
         &self,
         sent: &Sent<'_>,
-        (body, held): (Incoming, Option<Held>),
+        body: ClientBody,
         upgrade: Option<upgrade::OnUpgrade>,
     ) -> (Response<ResponseBody>, Source) {
-        let (body, progress) = RequestBody::new(body, held, self.pauses.client);
+        let (body, progress) = RequestBody::new(body, self.pauses.client);
         let answer = match self.exchange(sent, body, progress.as_ref()).await {
             Ok((response, lease)) => match self.answer(response, lease, sent, upgrade) {
                 Some(answer) => return (answer, Source::Upstream),

@@ -64,6 +64,8 @@ mod body;
 #[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "cli")]
+mod client_body;
+#[cfg(feature = "cli")]
 mod exposition;
 #[cfg(feature = "cli")]
 mod fetch;

@@ -142,7 +142,16 @@ pub const SETTINGS: &[Setting] = &[
     ),
     native("AUTH_IDLE_TIMEOUT", "SECONDS", "Between two requests on one connection, 0 = no limit [default: 75]"),
     native("AUTH_DRAIN_TIMEOUT", "SECONDS", "For requests in flight at a stop, 0 = no limit [default: 30]"),
-    native("AUTH_MAX_CONNECTIONS", "COUNT", "Connections of clients at one time; more of them wait [default: 16384]"),
+    native(
+        "AUTH_MAX_CONNECTIONS",
+        "COUNT",
+        "Connections of clients at one time; for more, idle ones and those without a valid credential are closed [default: 16384]",
+    ),
+    native(
+        "AUTH_MEMORY_BUDGET",
+        "SIZE",
+        "Memory for all connections without a valid credential together, such as 256MB; at the limit the longest idle are closed [default: 256MB]",
+    ),
     native("AUTH_REUSE_PORT", "BOOL", "Whether another process may listen at the same address, to take over [default: no]"),
     setting("LOG_LEVEL", "error|warn|info|debug|trace", "What to log [default: info]"),
     native("AUTH_LOG_FORMAT", "text|json", "How to log [default: text]"),

@@ -67,7 +67,7 @@ pub(crate) fn room_for_upstream(wanted: Option<u32>) -> usize {
     wanted.unwrap_or(limit / 2).clamp(1, most)
 }
 
-/// Once a minute at most: it is said by each connection that waits.
+/// Once a minute at most: it is said by each connection that others make room for.
 pub(super) fn say_that_it_is_full() {
     const PERIOD: i64 = 60;
     static SAID: AtomicI64 = AtomicI64::new(i64::MIN / 2);
@@ -75,6 +75,8 @@ pub(super) fn say_that_it_is_full() {
     let said = SAID.load(Ordering::Relaxed);
     if now.saturating_sub(said).abs() >= PERIOD && SAID.compare_exchange(said, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     {
-        tracing::warn!("as many connections are open as AUTH_MAX_CONNECTIONS and the limit of open files allow: others wait");
+        tracing::warn!(
+            "as many connections are open as AUTH_MAX_CONNECTIONS and the limit of open files allow: idle ones and those without a valid credential are closed"
+        );
     }
 }

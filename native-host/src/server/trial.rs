@@ -8,7 +8,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::connection::Connections;
+use super::{connection::Connections, room::Room};
 use crate::{gateway::Gateway, judge::Judge, metrics::Metrics, pool::Reach};
 
 /// A gateway in front of an upstream, in the runtime in which it was made.
@@ -25,7 +25,7 @@ impl Trial {
         let (stop, stopped) = watch::channel(false);
         let reach = Reach::new(settings).ok()?;
         let gateway = Gateway::new(Judge::new(settings.policy.clone(), tokens, None), reach, &Metrics::new());
-        let connections = Connections::new(gateway, settings.server.limits, None, stopped);
+        let connections = Connections::new(gateway, settings.server.limits, None, stopped, Room::new(usize::MAX, usize::MAX));
         Some(Self { connections, _held: (in_force, stop) })
     }
 
@@ -33,7 +33,7 @@ impl Trial {
     /// included.
     pub fn serve(&self, stream: TcpStream) -> mpsc::Receiver<()> {
         let (open, over) = mpsc::channel(1);
-        self.connections.serve(stream, (None, open));
+        self.connections.serve(stream, open);
         over
     }
 }
