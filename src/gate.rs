@@ -64,6 +64,10 @@ pub struct Gate {
     pub(crate) users: Cache<Identity>,
     /// Apart from the users, so that no flood of forgeries makes room for itself among them.
     pub(crate) forged: Cache<Thumbprint>,
+    /// Tokens that the project has refused.
+    pub(crate) refused: Cache<()>,
+    /// Tokens that it has vouched for, until they end: should it be asked again, they go first.
+    pub(crate) vouched: Cache<()>,
 }
 
 #[derive(Clone, Debug)]
@@ -167,8 +171,9 @@ impl Gate {
         let supabase = policy.supabase.as_ref();
         let keys = supabase.and_then(|supabase| supabase.pinned.clone()).map_or_else(KnownKeys::default, KnownKeys::pinned);
         let capacity = supabase.filter(|supabase| supabase.cache_ttl > 0).map_or(0, |supabase| supabase.cache_max);
-        let (users, forged) = (Cache::new(capacity), Cache::new(capacity.min(MAX_FORGED)));
-        Self { policy: Arc::new(policy), tokens, keys, users, forged }
+        let vouched = Cache::new(supabase.map_or(0, |supabase| supabase.cache_max));
+        let (users, forged, refused) = (Cache::new(capacity), Cache::new(capacity.min(MAX_FORGED)), Cache::new(capacity));
+        Self { policy: Arc::new(policy), tokens, keys, users, forged, refused, vouched }
     }
 
     /// Accepts these tokens from the next request on, and asks for no others. The users that are known stay so.
@@ -195,6 +200,8 @@ impl Gate {
                 Lesson::Keys(news) => self.keys.learn(news),
                 Lesson::User(token, identity, holds) => self.users.insert(token, identity, holds),
                 Lesson::Forged(token, key, holds) => self.forged.insert(token, key, holds),
+                Lesson::Refused(token, holds) => self.refused.insert(token, (), holds),
+                Lesson::Vouched(token, holds) => self.vouched.insert(token, (), holds),
             }
         }
     }
@@ -223,6 +230,10 @@ pub(crate) enum Lesson {
     User(Digest, Identity, Range<UnixTime>),
     /// A token whose signature is not of this key, whatever other keys come.
     Forged(Digest, Thumbprint, Range<UnixTime>),
+    /// A token that the project has refused.
+    Refused(Digest, Range<UnixTime>),
+    /// A token that the project has vouched for.
+    Vouched(Digest, Range<UnixTime>),
 }
 
 impl Learned {

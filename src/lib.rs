@@ -77,6 +77,7 @@ mod observe;
 mod path;
 mod policy;
 mod proxies;
+mod questions;
 mod settings;
 #[cfg(feature = "rustcrypto")]
 mod signature;
@@ -107,6 +108,7 @@ pub use keys::{Algorithm, FAILURE_COOLDOWN, Jwks, Key, MAX_JWKS, MISS_COOLDOWN, 
 pub use observe::{Escaped, is_request_id};
 pub use path::{Area, Rewriting};
 pub use policy::{Environment, Policy, Provider};
+pub use questions::{Questions, UserQuestion};
 pub use settings::{
     ClientLimits, Host, Project, ProxySettings, SETTINGS, ServerSettings, Setting, SettingError, Settings, SettingsErrors,
     TlsSettings, Upstream,

@@ -89,6 +89,8 @@ pub struct Policy {
 pub(crate) struct Supabase {
     pub(crate) expected: Expected,
     pub(crate) jwt_secret: Option<Secret>,
+    /// Whether HS256 tokens are checked at all.
+    pub(crate) allows_hs256: bool,
     pub(crate) pinned: Option<Jwks>,
     /// Roles that may use `/admin`; nothing for all.
     pub(crate) admin_roles: Option<Vec<String>>,

@@ -10,7 +10,7 @@ use std::{
 
 use nodetool_edge_auth::{
     Answer, Digest, Effects, Facts, Gate, Host, KeysAnswer, Outcome, Reason, Secret, Settings, SignatureCheck, Step, StoreError,
-    StoreFailure, Tokens, Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
+    StoreFailure, Tokens, Unavailable, UnixTime, UserAnswer, UserQuestion, Verdict, WantedKeys, begin, drive,
 };
 use proptest::{
     collection::vec,
@@ -125,11 +125,11 @@ impl Effects for Gateway {
         KeysAnswer::Failed(self.time())
     }
 
-    async fn signature(&self, _: SignatureCheck<'_>) -> bool {
-        false
+    async fn signature(&self, _: SignatureCheck<'_>) -> Result<bool, Unavailable> {
+        Ok(false)
     }
 
-    async fn user(&self, _: &Secret) -> Result<UserAnswer, Unavailable> {
+    async fn user(&self, _: &UserQuestion) -> Result<UserAnswer, Unavailable> {
         Err(Unavailable)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nodetool_edge_auth::{
     Effects, Facts, Failures, Gate, KeysAnswer, Outcome, Policy, Reason, Secret, SignatureCheck, Step, Unavailable, UnixTime,
-    UserAnswer, Verdict, WantedKeys, begin, drive,
+    UserAnswer, UserQuestion, Verdict, WantedKeys, begin, drive,
 };
 use tokio::sync::watch;
 
@@ -135,13 +135,13 @@ impl Effects for Host {
         }
     }
 
-    async fn signature(&self, check: SignatureCheck<'_>) -> bool {
-        crypto::verify_signature(check)
+    async fn signature(&self, check: SignatureCheck<'_>) -> Result<bool, Unavailable> {
+        Ok(crypto::verify_signature(check))
     }
 
-    async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable> {
+    async fn user(&self, question: &UserQuestion) -> Result<UserAnswer, Unavailable> {
         match &self.project {
-            Some(project) => project.user(token).await,
+            Some(project) => project.user(question).await,
             None => Err(Unavailable),
         }
     }

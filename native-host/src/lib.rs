@@ -44,6 +44,8 @@ mod plan;
 #[cfg(feature = "carrier")]
 mod project;
 #[cfg(feature = "carrier")]
+mod questions;
+#[cfg(feature = "carrier")]
 mod request;
 #[cfg(feature = "carrier")]
 mod respond;

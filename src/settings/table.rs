@@ -51,6 +51,11 @@ pub const SETTINGS: &[Setting] = &[
     secret("SUPABASE_KEY", "KEY", "An API key of the project; the publishable one will do"),
     secret("SUPABASE_JWT_SECRET", "SECRET", "Its legacy HS256 secret [default: HS256 tokens are checked by the project]"),
     setting("SUPABASE_JWKS", "JSON", "Its public keys, pinned: then nothing is fetched or asked"),
+    setting(
+        "SUPABASE_ALLOW_HS256",
+        "BOOL",
+        "Whether tokens of the legacy secret pass; no refuses them without asking [default: yes]",
+    ),
     setting("SUPABASE_ALLOW_ANONYMOUS", "BOOL", "Whether anonymous users pass [default: yes]"),
     setting("SUPABASE_AUDIENCE", "TEXT", "The expected aud [default: authenticated]"),
     setting("SUPABASE_ISSUER", "TEXT", "The expected iss [default: SUPABASE_URL/auth/v1]"),
