@@ -121,6 +121,11 @@ impl Answer {
         Self::new(502, r#"{"detail":"Upstream unavailable"}"#)
     }
 
+    /// 503: there are as many connections to the upstream as there may be, and none became free in time.
+    pub const fn upstream_busy() -> Self {
+        Self::new(503, r#"{"detail":"Upstream busy"}"#).with("retry-after", "1")
+    }
+
     /// 504: the upstream took longer than `UPSTREAM_TIMEOUT` to begin its answer.
     pub const fn upstream_timed_out() -> Self {
         Self::new(504, r#"{"detail":"Upstream timed out"}"#)
@@ -172,6 +177,7 @@ impl Answer {
             }
             Reason::TerminalNotServed | Reason::NoSuchOwnPath => Self::new(404, r#"{"detail":"Not Found"}"#),
             Reason::UntrustedProxy => Self::new(403, r#"{"detail":"Not a trusted proxy"}"#),
+            Reason::RequestLoop => Self::new(508, r#"{"detail":"Request loop detected"}"#),
             Reason::OwnPathMethod => Self::new(405, r#"{"detail":"Method Not Allowed"}"#).with("allow", "GET"),
         }
     }

@@ -5,6 +5,7 @@ use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
 use crate::{
     json::Json,
     keys::{Jwks, max_age},
+    questions::UserQuestion,
     step::{Outcome, SignatureCheck, Step, WantedKeys},
     time::UnixTime,
     token::Secret,
@@ -82,7 +83,7 @@ impl UserAnswer {
 /// ```
 /// use nodetool_edge_auth::{
 ///     Effects, Facts, FetchedKeys, Gate, Host, KeysAnswer, Secret, Settings, SignatureCheck, Tokens, Unavailable, UnixTime,
-///     UserAnswer, Verdict, WantedKeys, begin, drive,
+///     UserAnswer, UserQuestion, Verdict, WantedKeys, begin, drive,
 /// };
 ///
 /// /// A host of a project that signs with a secret: what it does not do is nothing that anyone gets.
@@ -103,12 +104,12 @@ impl UserAnswer {
 ///         KeysAnswer::Fetched(FetchedKeys::new(br#"{"keys":[]}"#.to_vec(), None), self.now())
 ///     }
 ///
-///     async fn signature(&self, _check: SignatureCheck<'_>) -> bool {
+///     async fn signature(&self, _check: SignatureCheck<'_>) -> Result<bool, Unavailable> {
 ///         // `nodetool_auth::verify_signature`, or the one of this crate with the feature `rustcrypto`.
-///         false
+///         Ok(false)
 ///     }
 ///
-///     async fn user(&self, _token: &Secret) -> Result<UserAnswer, Unavailable> {
+///     async fn user(&self, _question: &UserQuestion) -> Result<UserAnswer, Unavailable> {
 ///         Err(Unavailable)
 ///     }
 /// }
@@ -148,11 +149,11 @@ pub trait Effects {
     /// better than none, as long as the server cannot be reached.
     async fn keys(&self, wanted: WantedKeys) -> KeysAnswer;
 
-    /// Whether a signature is right.
-    async fn signature(&self, check: SignatureCheck<'_>) -> bool;
+    /// Whether a signature is right; an error if it could not be checked, which is not to be taken for a wrong one.
+    async fn signature(&self, check: SignatureCheck<'_>) -> Result<bool, Unavailable>;
 
     /// The answer of the project's user endpoint about a token.
-    async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable>;
+    async fn user(&self, question: &UserQuestion) -> Result<UserAnswer, Unavailable>;
 }
 
 /// Takes a request from its first step to its end: the example is at [`Effects`]. Who has no futures takes each [`Step`] by
@@ -172,12 +173,12 @@ pub async fn drive(mut step: Step<'_>, host: &impl Effects) -> Outcome {
             Step::NeedSignature(need) => {
                 let is_right = match need.check() {
                     Some(check) => host.signature(check).await,
-                    None => false,
+                    None => Ok(false),
                 };
                 need.provide(is_right, host.now())
             }
             Step::NeedUser(need) => {
-                let answer = host.user(&need.token()).await;
+                let answer = host.user(&need.question()).await;
                 need.provide(answer, host.now())
             }
         };

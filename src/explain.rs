@@ -104,6 +104,7 @@ fn of_rule(rule: Rule, policy: &Policy) -> Finding {
             Finding::new(NAME, false, "malformed: the request is such that two programs could read it differently")
         }
         Rule::ForbiddenMethod => Finding::new(NAME, false, "forbidden_method: the method is not for gateways"),
+        Rule::Loop => Finding::new(NAME, false, "request_loop: the request has passed this gateway before, or eight others"),
         Rule::ForbiddenOrigin => Finding::new(NAME, false, "forbidden_origin: the page is of none of CORS_ORIGINS"),
         Rule::UntrustedProxy => Finding::new(
             NAME,

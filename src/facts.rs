@@ -66,9 +66,7 @@ impl<'a> Field<'a> {
 /// core to know.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
-    /// The method, as sent.
     pub(crate) method: &'a str,
-    /// The raw path, without the query.
     pub(crate) path: &'a str,
     /// The raw query, without its `?`.
     pub(crate) query: Option<&'a str>,
@@ -83,9 +81,9 @@ pub struct Facts<'a> {
     pub(crate) preflight_headers: Field<'a>,
     pub(crate) referer: Field<'a>,
     pub(crate) upgrade: Field<'a>,
+    transfer_encoding: Field<'a>,
     /// Whether `Connection` announces the upgrade.
     announces_upgrade: bool,
-    /// Whether anything follows the headers.
     pub(crate) has_body: bool,
     pub(crate) cross_site: bool,
     /// Whether any header says that somebody forwarded this request.
@@ -94,6 +92,8 @@ pub struct Facts<'a> {
     pub(crate) forwarded_for: Vec<&'a [u8]>,
     pub(crate) forwarded_proto: Field<'a>,
     pub(crate) forwarded_host: Field<'a>,
+    /// The gateways that it has passed.
+    pub(crate) hops: Field<'a>,
     /// Every `Sec-WebSocket-Protocol`, in order.
     pub(crate) subprotocols: Vec<&'a [u8]>,
     /// Of an upgrade only.
@@ -142,6 +142,7 @@ impl<'a> Facts<'a> {
             preflight_headers: Field::Absent,
             referer: Field::Absent,
             upgrade: Field::Absent,
+            transfer_encoding: Field::Absent,
             announces_upgrade: false,
             has_body: false,
             cross_site: false,
@@ -149,6 +150,7 @@ impl<'a> Facts<'a> {
             forwarded_for: Vec::new(),
             forwarded_proto: Field::Absent,
             forwarded_host: Field::Absent,
+            hops: Field::Absent,
             subprotocols: Vec::new(),
             query_token: QueryToken::Absent,
             connection: Vec::new(),

@@ -6,6 +6,7 @@ use crate::{
     cors::Sharing,
     credential::Credential,
     facts::{Facts, Field, is_spelling_of},
+    hops::{self, HOPS},
     policy::Policy,
     proxies::Provenance,
     time::UnixTime,
@@ -33,6 +34,8 @@ pub struct Forward<'a> {
     /// When the token ends, and when it is no longer taken either.
     expires: Option<[UnixTime; 2]>,
     request_id: Option<&'a str>,
+    /// The gateways that it has passed, this one included.
+    hops: Option<String>,
 }
 
 /// What becomes of the upstream's answer on its way to the client.
@@ -75,6 +78,7 @@ impl<'a> Forward<'a> {
             sharing: policy.sharing(facts),
             expires,
             request_id: facts.request_id,
+            hops: policy.instance.map(|instance| hops::with(facts.hops, instance)),
         }
     }
 
@@ -88,6 +92,11 @@ impl<'a> Forward<'a> {
     pub fn until(&self, now: UnixTime) -> Option<UnixTime> {
         let [exactly, at_last] = self.expires?;
         Some(if exactly > now { exactly } else { at_last })
+    }
+
+    /// Whether nobody showed a credential for it: it goes to a public path, or is a preflight.
+    pub const fn is_anonymous(&self) -> bool {
+        self.identity.is_none()
     }
 
     /// What becomes of the answer.
@@ -117,6 +126,9 @@ impl<'a> Forward<'a> {
         if name.eq_ignore_ascii_case("x-admin-token") {
             return self.keeps_credentials;
         }
+        if self.hops.is_some() && is_spelling_of(name, HOPS) {
+            return false;
+        }
         if self.request_id.is_some() && is_spelling_of(name, "x-request-id") {
             return false;
         }
@@ -135,6 +147,7 @@ impl<'a> Forward<'a> {
             ("x-forwarded-host", *host),
             (SUBPROTOCOLS, others),
             ("x-request-id", self.request_id),
+            (HOPS, self.hops.as_deref()),
         ];
         identity_headers(self.identity).chain(set.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))))
     }

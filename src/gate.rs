@@ -9,15 +9,15 @@ use crate::{
     policy::Policy,
     time::UnixTime,
     token::{Digest, Tokens},
-    verdict::Identity,
+    verdict::{Identity, Reason},
 };
 
 /// For how long tokens from a store are used before the store is asked again, in milliseconds.
-pub(crate) const TOKENS_FRESH_FOR: u64 = 30_000;
+const TOKENS_FRESH_FOR: u64 = 30_000;
 
 /// For how long they stand in, from when they were read, for a store that cannot be read or holds something unusable, in
-/// milliseconds. After that nobody passes by a token that may have been withdrawn long ago.
-const TOKENS_USABLE_FOR: u64 = 3_600_000;
+/// milliseconds. After that none of them is accepted, since it may have been revoked long ago.
+pub const TOKENS_USABLE_FOR: u64 = 3_600_000;
 
 /// For how long after a failure nobody waits for the store who can do with what is remembered, in milliseconds.
 const STORE_COOLDOWN: u64 = 5000;
@@ -64,11 +64,17 @@ pub struct Gate {
     pub(crate) users: Cache<Identity>,
     /// Apart from the users, so that no flood of forgeries makes room for itself among them.
     pub(crate) forged: Cache<Thumbprint>,
+    /// Tokens that the project has refused.
+    pub(crate) refused: Cache<()>,
+    /// Tokens that it has vouched for, until they end: should it be asked again, they go first.
+    pub(crate) vouched: Cache<()>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
     Fixed(Arc<Tokens>),
+    /// No token is known, since the store has failed for too long.
+    Lost(StoreFailure),
     Store {
         remembered: Option<Remembered>,
         /// When the store was last found unreadable or unusable.
@@ -79,7 +85,7 @@ pub(crate) enum Source {
 impl Source {
     pub(crate) fn remembered(&self) -> Option<&Remembered> {
         match self {
-            Self::Fixed(_) => None,
+            Self::Fixed(_) | Self::Lost(_) => None,
             Self::Store { remembered, .. } => remembered.as_ref(),
         }
     }
@@ -98,6 +104,7 @@ impl Source {
     pub(crate) fn known(&self, now: UnixTime) -> Option<&Tokens> {
         match self {
             Self::Fixed(tokens) => Some(tokens),
+            Self::Lost(_) => None,
             Self::Store { remembered, failed_at } => {
                 let known = remembered.as_ref()?;
                 let has_just_failed = failed_at.is_some_and(|at| now.millis_since(at) < STORE_COOLDOWN);
@@ -124,6 +131,24 @@ impl Remembered {
     }
 }
 
+/// Why the tokens of a store are not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreFailure {
+    /// The store cannot be read.
+    Unreadable,
+    /// The store holds something that is neither a token nor a list of them.
+    Unusable,
+}
+
+impl StoreFailure {
+    pub(crate) const fn reason(self) -> Reason {
+        match self {
+            Self::Unreadable => Reason::StoreUnavailable,
+            Self::Unusable => Reason::StoreMisconfigured,
+        }
+    }
+}
+
 /// What came of asking the store.
 #[derive(Clone, Debug)]
 pub(crate) enum StoreNews {
@@ -146,13 +171,20 @@ impl Gate {
         let supabase = policy.supabase.as_ref();
         let keys = supabase.and_then(|supabase| supabase.pinned.clone()).map_or_else(KnownKeys::default, KnownKeys::pinned);
         let capacity = supabase.filter(|supabase| supabase.cache_ttl > 0).map_or(0, |supabase| supabase.cache_max);
-        let (users, forged) = (Cache::new(capacity), Cache::new(capacity.min(MAX_FORGED)));
-        Self { policy: Arc::new(policy), tokens, keys, users, forged }
+        let vouched = Cache::new(supabase.map_or(0, |supabase| supabase.cache_max));
+        let (users, forged, refused) = (Cache::new(capacity), Cache::new(capacity.min(MAX_FORGED)), Cache::new(capacity));
+        Self { policy: Arc::new(policy), tokens, keys, users, forged, refused, vouched }
     }
 
     /// Accepts these tokens from the next request on, and asks for no others. The users that are known stay so.
     pub fn replace_tokens(&mut self, tokens: impl Into<Arc<Tokens>>) {
         self.tokens = Source::Fixed(tokens.into());
+    }
+
+    /// Accepts no static token from the next request on, since the store that they came from has failed for longer than
+    /// [`TOKENS_USABLE_FOR`]. The users that are known stay so.
+    pub fn lose_tokens(&mut self, failure: StoreFailure) {
+        self.tokens = Source::Lost(failure);
     }
 
     /// The rules of this gate.
@@ -168,6 +200,8 @@ impl Gate {
                 Lesson::Keys(news) => self.keys.learn(news),
                 Lesson::User(token, identity, holds) => self.users.insert(token, identity, holds),
                 Lesson::Forged(token, key, holds) => self.forged.insert(token, key, holds),
+                Lesson::Refused(token, holds) => self.refused.insert(token, (), holds),
+                Lesson::Vouched(token, holds) => self.vouched.insert(token, (), holds),
             }
         }
     }
@@ -196,6 +230,10 @@ pub(crate) enum Lesson {
     User(Digest, Identity, Range<UnixTime>),
     /// A token whose signature is not of this key, whatever other keys come.
     Forged(Digest, Thumbprint, Range<UnixTime>),
+    /// A token that the project has refused.
+    Refused(Digest, Range<UnixTime>),
+    /// A token that the project has vouched for.
+    Vouched(Digest, Range<UnixTime>),
 }
 
 impl Learned {

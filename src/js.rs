@@ -16,7 +16,7 @@ use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 
 use crate::{
     Action, Answer, Effects, Facts, Host, KeysAnswer, Outcome, Policy, Reason, Secret, Settings, SignatureCheck, Tokens,
-    Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
+    Unavailable, UnixTime, UserAnswer, UserQuestion, Verdict, WantedKeys, begin, drive,
     web::{
         self, crypto,
         project::{Project, Shelf},
@@ -198,13 +198,13 @@ impl Effects for Inner {
         }
     }
 
-    async fn signature(&self, check: SignatureCheck<'_>) -> bool {
+    async fn signature(&self, check: SignatureCheck<'_>) -> Result<bool, Unavailable> {
         crypto::is_right(check).await
     }
 
-    async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable> {
+    async fn user(&self, question: &UserQuestion) -> Result<UserAnswer, Unavailable> {
         match &self.project {
-            Some(project) => project.user(token).await,
+            Some(project) => project.user(question).await,
             None => Err(Unavailable),
         }
     }

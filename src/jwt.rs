@@ -7,6 +7,7 @@ use jwt_compact::{
     Algorithm as _, AlgorithmSignature,
     alg::{Hs256, Hs256Key, Hs256Signature},
 };
+use serde::de::IgnoredAny;
 
 use crate::{json::Json, keys::Algorithm, time::UnixTime, verdict::Reason};
 
@@ -83,21 +84,14 @@ impl Claims {
     }
 }
 
-/// Whether this looks like a JWT at all: a static token is found without asking anyone for keys.
-pub(crate) fn looks_like_jwt(token: &[u8]) -> bool {
-    let is_dot = |byte: &u8| *byte == b'.';
-    // From both ends, since the segments there are the short ones.
-    token.starts_with(b"eyJ") && token.iter().position(is_dot) < token.iter().rposition(is_dot)
-}
-
 impl<'a> Untrusted<'a> {
     /// Reads a token, and claims that would be those of a user's session if its signature is right.
     ///
     /// # Errors
-    /// When it is no JWT, or one that two parsers could read differently, or of an algorithm that is not served, or when
-    /// its claims are not acceptable at this time.
-    pub(crate) fn read(token: &'a [u8], expected: &Expected, now: UnixTime) -> Result<(Self, Claims), Reason> {
-        let Segments { header, claims, message, signature } = split(token).ok_or(Reason::MalformedToken)?;
+    /// When it is one that two parsers could read differently, or of an algorithm that is not served, or when its claims are
+    /// not acceptable at this time.
+    pub(crate) fn read(segments: Segments<'a>, expected: &Expected, now: UnixTime) -> Result<(Self, Claims), Reason> {
+        let Segments { header, claims, message, signature } = segments;
         let claims = Json::parse(&claims).filter(|claims| matches!(claims, Json::Object(_))).ok_or(Reason::MalformedToken)?;
         let (algorithm, key_id) = read_header(&header)?;
         let claims = Claims::of(&claims, expected, now).ok_or(Reason::UnacceptableClaims)?;
@@ -117,7 +111,7 @@ impl<'a> Untrusted<'a> {
     }
 }
 
-/// The three segments of a token, decoded, and what its signature is over.
+/// The three segments of a JWT, decoded, and what its signature is over.
 pub(crate) struct Segments<'a> {
     pub(crate) header: Vec<u8>,
     pub(crate) claims: Vec<u8>,
@@ -125,6 +119,8 @@ pub(crate) struct Segments<'a> {
     signature: Vec<u8>,
 }
 
+/// Tells a JWT from a static token, by its structure: three segments of canonical base64url (RFC 7515, section 3.1), of which
+/// the first two are JSON objects, whatever is in them.
 pub(crate) fn split(token: &[u8]) -> Option<Segments<'_>> {
     if token.len() > MAX_TOKEN {
         return None;
@@ -137,7 +133,12 @@ pub(crate) fn split(token: &[u8]) -> Option<Segments<'_>> {
     let message = token.get(..header.len() + 1 + claims.len())?;
     // Canonical only: without padding, and with no bits left over.
     let decode = |segment| BASE64_URL_SAFE_NO_PAD.decode(segment).ok();
-    Some(Segments { header: decode(header)?, claims: decode(claims)?, message, signature: decode(signature)? })
+    let object = |segment| decode(segment).filter(|json| is_object(json));
+    Some(Segments { header: object(header)?, claims: object(claims)?, message, signature: decode(signature)? })
+}
+
+fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(json).is_ok()
 }
 
 /// What a header says of the signature: its algorithm, and the key that it means.
@@ -177,7 +178,7 @@ fn text<'a>(value: &'a Json<'_>) -> Option<&'a str> {
 mod tests {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-    use super::{Segments, Untrusted, looks_like_jwt, read_header, split};
+    use super::{Segments, Untrusted, read_header, split};
     use crate::{keys::Algorithm, verdict::Reason};
     use alloc::format;
 
@@ -216,8 +217,34 @@ mod tests {
     }
 
     #[test]
+    fn a_jwt_is_told_by_its_structure_and_not_by_its_first_letters() {
+        let encode = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+        let of = |header: &str, claims: &str| format!("{}.{}.", encode(header), encode(claims));
+        let is_jwt = |token: &str| split(token.as_bytes()).is_some();
+        for (header, claims) in
+            [("{}", "{}"), ("{\n  \"alg\": \"ES256\"\n}", " {}\r\n"), ("\t{\"alg\":1,\"alg\":2}", "{\"a\":[{}]}")]
+        {
+            assert!(is_jwt(&of(header, claims)), "{header} {claims}");
+            assert!(is_jwt(&format!("{}c2ln", of(header, claims))), "{header} {claims}");
+        }
+        for (header, claims) in
+            [("[]", "{}"), ("{}", "[]"), ("{", "{}"), ("{}", "{}{}"), ("{a:1}", "{}"), ("{}", "\"{}\""), ("", "")]
+        {
+            assert!(!is_jwt(&of(header, claims)), "{header} {claims}");
+        }
+        let sound = of("{}", "{}");
+        for token in ["eyJ.eyJ.eyJ", "eyJhbGciOiJIUzI1NiJ9", "one.two.three", ".."] {
+            assert!(!is_jwt(token), "{token}");
+        }
+        for other in
+            [format!("{sound}."), format!("{sound}_"), format!("{sound}AB"), format!("{sound}AA=="), sound.replacen('.', "=.", 1)]
+        {
+            assert!(!is_jwt(&other), "{other}");
+        }
+    }
+
+    #[test]
     fn a_token_that_nobody_signed_is_none() {
-        assert!(looks_like_jwt(UNSECURED.as_bytes()));
         assert_eq!(read(UNSECURED).unwrap_err(), Reason::UnsupportedAlgorithm);
     }
 }

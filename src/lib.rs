@@ -69,6 +69,7 @@ mod failures;
 mod forward;
 mod forward_auth;
 mod gate;
+mod hops;
 mod json;
 mod jwt;
 mod keys;
@@ -76,6 +77,7 @@ mod observe;
 mod path;
 mod policy;
 mod proxies;
+mod questions;
 mod settings;
 #[cfg(feature = "rustcrypto")]
 mod signature;
@@ -101,11 +103,12 @@ pub use explain::{Finding, FindingStatus, Witness, explain};
 pub use facts::{Facts, Field, Scheme};
 pub use failures::Failures;
 pub use forward::{Finish, Forward};
-pub use gate::{Gate, Learned};
+pub use gate::{Gate, Learned, StoreFailure, TOKENS_USABLE_FOR};
 pub use keys::{Algorithm, FAILURE_COOLDOWN, Jwks, Key, MAX_JWKS, MISS_COOLDOWN, Material, Thumbprint, USABLE_FOR, lifetime};
 pub use observe::{Escaped, is_request_id};
 pub use path::{Area, Rewriting};
 pub use policy::{Environment, Policy, Provider};
+pub use questions::{Questions, UserQuestion};
 pub use settings::{
     ClientLimits, Host, Project, ProxySettings, SETTINGS, ServerSettings, Setting, SettingError, Settings, SettingsErrors,
     TlsSettings, Upstream,

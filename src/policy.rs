@@ -7,6 +7,7 @@ use crate::{
     cors::{self, Origins, Sharing},
     credential::Credential,
     facts::{Asker, Facts, Field},
+    hops::{self, Instance},
     jwt::Expected,
     keys::Jwks,
     path::{self, Areas},
@@ -77,6 +78,8 @@ pub struct Policy {
     pub(crate) closes_expired: bool,
     /// Nothing if CORS is the upstream's affair.
     pub(crate) origins: Option<Origins>,
+    /// How this gateway is called among others, where it forwards by itself.
+    pub(crate) instance: Option<Instance>,
     /// Whether somebody else serves what may pass. Otherwise the gateway answers with the caller's identity.
     pub(crate) has_upstream: bool,
 }
@@ -86,6 +89,8 @@ pub struct Policy {
 pub(crate) struct Supabase {
     pub(crate) expected: Expected,
     pub(crate) jwt_secret: Option<Secret>,
+    /// Whether HS256 tokens are checked at all.
+    pub(crate) allows_hs256: bool,
     pub(crate) pinned: Option<Jwks>,
     /// Roles that may use `/admin`; nothing for all.
     pub(crate) admin_roles: Option<Vec<String>>,
@@ -136,6 +141,12 @@ impl Policy {
         matches!(self.provider, Provider::Static | Provider::LocalByDefault)
     }
 
+    /// Gives this gateway a name among others, by which it recognizes a request that it has forwarded before. Each process has its
+    /// own, so that gateways can stand one behind the other.
+    pub const fn identify(&mut self, instance: u64) {
+        self.instance = Some(Instance::new(instance));
+    }
+
     /// The paths that need no credential for `GET` and `HEAD`.
     pub fn public_paths(&self) -> impl Iterator<Item = &str> {
         ALWAYS_PUBLIC.into_iter().chain(self.public_paths.iter().map(String::as_str))
@@ -154,8 +165,13 @@ impl Policy {
         if facts.asker == Asker::Proxy && facts.asks_for_other_protocol() {
             return Judgement::Settled(Verdict::Refuse(Reason::MalformedRequest));
         }
-        if path::is_malformed(path) || !facts.names_one_host() || facts.is_two_requests_to_some() || facts.names_too_much() {
+        let is_clear = facts.names_one_host() && facts.has_one_framing();
+        if path::is_malformed(path) || !is_clear || facts.is_two_requests_to_some() || facts.names_too_much() {
             return Judgement::Settled(Verdict::Refuse(Reason::MalformedRequest));
+        }
+        // What a proxy describes is not sent on from here.
+        if facts.asker == Asker::Client && hops::is_loop(facts.hops, self.instance) {
+            return Judgement::Settled(Verdict::Refuse(Reason::RequestLoop));
         }
         if matches!(facts.method, "CONNECT" | "TRACE" | "TRACK") {
             return Judgement::Settled(Verdict::Refuse(Reason::ForbiddenMethod));

@@ -14,6 +14,7 @@ use core::{fmt, net::SocketAddr};
 
 use crate::{
     cors::Origins,
+    hops::Instance,
     path,
     policy::{ALWAYS_PUBLIC, Environment, Policy, Provider},
     proxies::TrustedProxies,
@@ -138,6 +139,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         let proxy = self.proxy(host);
         let is_strict = environment == Environment::Production || is_exposed;
         let (supabase, project) = self.supabase(provider, is_strict, &mut warnings).unzip();
+        let instance = proxy.upstream.as_ref().filter(|_| host == Host::Edge).map(Instance::of_deployment);
         let has_upstream = proxy.upstream.is_some() || host.serves_itself();
         Settings {
             token,
@@ -165,6 +167,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                 upstream_authorization: self.upstream_authorization(has_upstream),
                 answers_health: self.choice("AUTH_HEALTH", false, &[("upstream", false), ("self", true)]) || !has_upstream,
                 opens_verify: self.boolean("AUTH_VERIFY_OPEN", false),
+                instance,
                 has_upstream,
             },
             project,

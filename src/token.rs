@@ -112,8 +112,6 @@ pub enum StoreError {
     Token(TokenError),
     /// JSON that is not a list of tokens; says what is wrong with it.
     List(String),
-    /// A list that accepts nobody.
-    NoTokens,
 }
 
 impl fmt::Display for StoreError {
@@ -121,7 +119,6 @@ impl fmt::Display for StoreError {
         match self {
             Self::Token(error) => error.fmt(formatter),
             Self::List(problem) => write!(formatter, "not a list of accepted tokens: {problem}"),
-            Self::NoTokens => formatter.write_str("a list of accepted tokens with none in it"),
         }
     }
 }
@@ -166,7 +163,7 @@ impl Tokens {
     /// `{"tokens":[{"name":"ci","sha256":"<hex>","not_after":1767225600}]}` with `not_after` in Unix seconds, optional.
     ///
     /// # Errors
-    /// When it is neither. An empty list is an error as well: a store that accepts nobody is a mistake.
+    /// When it is neither. An empty list accepts no token, and is no error: it is how all tokens are revoked.
     pub fn parse(value: &str) -> Result<Self, StoreError> {
         // JSON of any kind is never a token: it would let in whoever knows a list of hashes.
         if !value.trim_start().starts_with(['{', '[', '"']) {
@@ -176,9 +173,6 @@ impl Tokens {
         let Object(list): Object<TokenList> = serde_json::from_str(value).map_err(|error| {
             StoreError::List(format!("line {}, column {}: {}", error.line(), error.column(), kind_of(&error)))
         })?;
-        if list.tokens.is_empty() {
-            return Err(StoreError::NoTokens);
-        }
         let accepted = list.tokens.into_iter().map(|Object(entry)| {
             let digest = Digest::from_hex(&entry.sha256)
                 .ok_or_else(|| StoreError::List(format!("`sha256` of `{}` is not 64 hexadecimal digits", entry.name)))?;
@@ -250,10 +244,13 @@ pub fn generate_token(entropy: [u8; 32]) -> Secret {
     Secret::new(BASE64_URL_SAFE_NO_PAD.encode(entropy))
 }
 
-/// A token as it may be shown: `abcdefgh...wxyz`, or `***` when it is shorter than 24 characters.
+/// Tokens of fewer characters are masked whole, since twelve characters would be too large a part of them.
+const SHORTEST_SHOWN: usize = 40;
+
+/// A token as it may be shown: `abcdefgh...wxyz`, or `***` when it is shorter than 40 characters.
 pub fn mask_token(token: &str) -> String {
     let characters = token.chars().count();
-    if characters < 24 {
+    if characters < SHORTEST_SHOWN {
         return "***".to_string();
     }
     let start: String = token.chars().take(8).collect();
@@ -296,12 +293,12 @@ mod tests {
         assert_eq!((find(&tokens, "old"), find(&tokens, "new")), (Match::Accepted, Match::Accepted));
         assert_eq!(tokens.find(&Digest::of(b"old"), UnixTime::from_secs(1001)), Match::Expired);
         assert_eq!(find(&tokens, "other"), Match::Unknown);
+        assert!(Tokens::parse(r#"{"tokens":[]}"#).unwrap().is_empty());
     }
 
     #[test]
     fn lists_that_are_none() {
         for (list, problem) in [
-            (r#"{"tokens":[]}"#, "none in it"),
             (r#"[{"sha256":"hunter2"}]"#, "line 1"),
             (r#""hunter2""#, "line 1"),
             ("[", "line 1"),
@@ -328,7 +325,7 @@ mod tests {
         assert_eq!(digest.to_string(), "cba06b5736faf67e54b07b561eae94395e774c517a7d910a54369e1263ccfbd4");
         assert_eq!(Digest::from_hex(&digest.to_string()), Some(digest));
         assert_eq!(mask_token(token.reveal()), "-_v7-_v7...7-_s");
-        assert_eq!(mask_token("abcdefgh-------------wxyz"), "abcdefgh...wxyz");
-        assert_eq!(mask_token("12345678901234567890123"), "***");
+        assert_eq!(mask_token(&format!("abcdefgh{}wxyz", "-".repeat(28))), "abcdefgh...wxyz");
+        assert_eq!(mask_token(&format!("abcdefgh{}wxyz", "-".repeat(27))), "***");
     }
 }

@@ -43,6 +43,8 @@ pub enum Rule {
     Malformed,
     /// Its method is not for gateways.
     ForbiddenMethod,
+    /// It has passed this gateway before, or too many others.
+    Loop,
     /// A page of a foreign origin asks.
     ForbiddenOrigin,
     /// A peer that may not ask at `/.auth/verify`.
@@ -84,9 +86,9 @@ pub enum Presented {
     None,
     /// Something that is not exactly one bearer token.
     Malformed,
-    /// A bearer token that does not look like a JWT.
+    /// A bearer token that does not have the structure of a JWT.
     Token,
-    /// A bearer token that looks like one.
+    /// A bearer token that has it.
     Jwt,
 }
 
@@ -96,6 +98,7 @@ pub fn trace<'a>(policy: &Policy, facts: &'a Facts<'a>, now: UnixTime) -> Trace 
         Judgement::HangsOn(_) => Rule::Credential,
         Judgement::Settled(Verdict::Refuse(Reason::MalformedRequest | Reason::NoSubject)) => Rule::Malformed,
         Judgement::Settled(Verdict::Refuse(Reason::ForbiddenMethod)) => Rule::ForbiddenMethod,
+        Judgement::Settled(Verdict::Refuse(Reason::RequestLoop)) => Rule::Loop,
         Judgement::Settled(Verdict::Refuse(Reason::ForbiddenOrigin)) => Rule::ForbiddenOrigin,
         Judgement::Settled(Verdict::Refuse(Reason::UntrustedProxy)) => Rule::UntrustedProxy,
         Judgement::Settled(Verdict::Pass(Pass { identity: None, .. })) if policy.is_public(facts) => Rule::Public,
@@ -107,7 +110,7 @@ pub fn trace<'a>(policy: &Policy, facts: &'a Facts<'a>, now: UnixTime) -> Trace 
     let restrictions = restrictions.collect();
     let credential = policy.credential(facts);
     let jwt = match (credential, &policy.supabase) {
-        (Credential::Bearer(token), Some(supabase)) if jwt::looks_like_jwt(token) => {
+        (Credential::Bearer(token), Some(supabase)) if jwt::split(token).is_some() => {
             Some(JwtTrace::of(token, &supabase.expected, now))
         }
         _ => None,
@@ -115,7 +118,7 @@ pub fn trace<'a>(policy: &Policy, facts: &'a Facts<'a>, now: UnixTime) -> Trace 
     let credential = match credential {
         Credential::None => Presented::None,
         Credential::Malformed => Presented::Malformed,
-        Credential::Bearer(token) if jwt::looks_like_jwt(token) => Presented::Jwt,
+        Credential::Bearer(token) if jwt::split(token).is_some() => Presented::Jwt,
         Credential::Bearer(_) => Presented::Token,
     };
     Trace { rule, readings, restrictions, credential, jwt }

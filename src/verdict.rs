@@ -151,6 +151,8 @@ pub enum Reason {
     OwnPathMethod,
     /// `/.auth/verify`, asked by a peer that is neither this machine nor a trusted proxy.
     UntrustedProxy,
+    /// The request has passed this gateway before, or too many others.
+    RequestLoop,
 }
 
 impl Reason {
@@ -174,7 +176,7 @@ impl Reason {
     }
 
     /// Every reason, in the order of their numbers (`reason as usize`): for tables of counters.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::MalformedRequest,
         Self::NoSubject,
         Self::ForbiddenOrigin,
@@ -205,6 +207,7 @@ impl Reason {
         Self::NoSuchOwnPath,
         Self::OwnPathMethod,
         Self::UntrustedProxy,
+        Self::RequestLoop,
     ];
 
     /// A stable code for logs and metrics.
@@ -240,6 +243,7 @@ impl Reason {
             Self::NoSuchOwnPath => "no_such_own_path",
             Self::OwnPathMethod => "own_path_method",
             Self::UntrustedProxy => "untrusted_proxy",
+            Self::RequestLoop => "request_loop",
         }
     }
 
@@ -250,6 +254,9 @@ impl Reason {
                 "/.auth/verify answers loopback peers and AUTH_TRUSTED_PROXIES; add the proxy there, or set AUTH_VERIFY_OPEN=1",
             ),
             Self::ForbiddenOrigin => Some("add the origin to CORS_ORIGINS if its pages are to be served"),
+            Self::RequestLoop => Some(
+                "request loop: it has passed this gateway before, or eight others; correct UPSTREAM_URL, which leads back here, unless the client made up x-nodetool-auth-hops",
+            ),
             _ => None,
         }
     }
@@ -265,6 +272,6 @@ mod tests {
             assert_eq!(reason as usize, index, "{}", reason.code());
         }
         // A new reason has the next number, and no place in the table yet.
-        assert_eq!(Reason::UntrustedProxy as usize + 1, Reason::ALL.len());
+        assert_eq!(Reason::RequestLoop as usize + 1, Reason::ALL.len());
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use nodetool_edge_auth::{
     Answer, Digest, Effects, Facts, Gate, Host, KeysAnswer, Outcome, Reason, Secret, Settings, SignatureCheck, Step, StoreError,
-    Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
+    StoreFailure, Tokens, Unavailable, UnixTime, UserAnswer, UserQuestion, Verdict, WantedKeys, begin, drive,
 };
 use proptest::{
     collection::vec,
@@ -125,11 +125,11 @@ impl Effects for Gateway {
         KeysAnswer::Failed(self.time())
     }
 
-    async fn signature(&self, _: SignatureCheck<'_>) -> bool {
-        false
+    async fn signature(&self, _: SignatureCheck<'_>) -> Result<bool, Unavailable> {
+        Ok(false)
     }
 
-    async fn user(&self, _: &Secret) -> Result<UserAnswer, Unavailable> {
+    async fn user(&self, _: &UserQuestion) -> Result<UserAnswer, Unavailable> {
         Err(Unavailable)
     }
 }
@@ -239,20 +239,35 @@ fn a_token_that_ends_does_so_in_an_outage_as_well() {
 }
 
 #[test]
-fn whoever_deletes_the_token_or_empties_the_list_means_it() {
-    for (emptied, reason) in
-        [(Store::IsEmpty, Reason::NoTokenConfigured), (holds("{\"tokens\": []}"), Reason::StoreMisconfigured)]
-    {
+fn a_deleted_token_and_an_emptied_list_revoke_what_was_accepted() {
+    for emptied in [Store::IsEmpty, holds("{\"tokens\": []}")] {
         let mut gateway = Gateway::knowing(OLD);
         gateway.is_now(emptied);
-        assert_eq!(gateway.at(FRESH_FOR).ask(OLD), Err(reason));
-        assert_eq!(gateway.ask(OLD), Err(reason));
+        assert_eq!(gateway.at(FRESH_FOR).ask(""), Err(Reason::NoTokenConfigured), "as natively, where no request asks");
+        assert_eq!(gateway.ask(OLD), Err(Reason::NoTokenConfigured));
+        assert!(gateway.error.is_none());
         // What was remembered before does not come back with an outage.
         gateway.is_now(Store::Fails);
         assert_eq!(gateway.at(2 * FRESH_FOR).ask(OLD), UNAVAILABLE);
         gateway.is_now(holds("{"));
         assert_eq!(gateway.ask(OLD), Err(Reason::StoreMisconfigured));
         assert!(matches!(gateway.error, Some(StoreError::List(_))));
+    }
+}
+
+#[test]
+fn tokens_of_a_followed_store_are_lost_once_it_has_failed_for_too_long() {
+    for provider in ["static", "supabase"] {
+        let mut gateway = Gateway::new(provider, Store::Fails);
+        for (failure, reason) in
+            [(StoreFailure::Unreadable, Reason::StoreUnavailable), (StoreFailure::Unusable, Reason::StoreMisconfigured)]
+        {
+            gateway.gate.replace_tokens(Tokens::single(OLD).unwrap());
+            assert_eq!(gateway.ask(OLD), Ok(()));
+            gateway.gate.lose_tokens(failure);
+            assert_eq!((gateway.ask(OLD), gateway.ask("")), (Err(reason), Err(Reason::NoCredential)));
+        }
+        assert_eq!(gateway.asked.get(), 0, "the host looks at the store, not the request");
     }
 }
 

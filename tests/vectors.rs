@@ -13,12 +13,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// Embedded, because WebAssembly has no files.
-const FILES: [(&str, &str); 15] = [
+const FILES: [(&str, &str); 16] = [
     ("admin", include_str!("vectors/admin.json")),
     ("cors", include_str!("vectors/cors.json")),
     ("credentials", include_str!("vectors/credentials.json")),
     ("forward-auth", include_str!("vectors/forward-auth.json")),
     ("identity", include_str!("vectors/identity.json")),
+    ("loops", include_str!("vectors/loops.json")),
     ("methods", include_str!("vectors/methods.json")),
     ("paths", include_str!("vectors/paths.json")),
     ("preflight", include_str!("vectors/preflight.json")),
@@ -237,6 +238,7 @@ fn meaning(settings: &Settings) -> Value {
         "limits": [settings.server.limits.head, settings.server.limits.body, settings.server.limits.idle],
         "drain_timeout": settings.server.drain_timeout,
         "max_connections": settings.server.max_connections,
+        "upstream_max_connections": settings.proxy.max_connections,
         "reuse_port": settings.server.reuse_port,
         "log_level": settings.log_level,
         "logs_json": settings.logs_json,

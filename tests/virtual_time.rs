@@ -15,7 +15,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use nodetool_edge_auth::{
     Answer, Effects, Facts, FetchedKeys, Gate, Host, KeysAnswer, Material, Outcome, Reason, Secret, Settings, SignatureCheck,
-    Tokens, Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
+    Tokens, Unavailable, UnixTime, UserAnswer, UserQuestion, Verdict, WantedKeys, begin, drive,
 };
 use proptest::{
     collection::vec,
@@ -81,6 +81,10 @@ struct World {
     /// How long each of them takes.
     keys_take: Cell<u64>,
     signature_takes: Cell<u64>,
+    /// Whether signatures cannot be checked.
+    crypto_fails: Cell<bool>,
+    /// Whether the token of the last question had been vouched for before.
+    asked_about_known: Cell<bool>,
     user_takes: Cell<u64>,
     /// When keys were asked for, and whether they came.
     fetches: RefCell<Vec<(u64, bool)>>,
@@ -132,14 +136,15 @@ impl Effects for World {
         KeysAnswer::Fetched(FetchedKeys::new(document, self.max_age.get()), at)
     }
 
-    async fn signature(&self, check: SignatureCheck<'_>) -> bool {
+    async fn signature(&self, check: SignatureCheck<'_>) -> Result<bool, Unavailable> {
         self.pass(self.signature_takes.get());
         self.checks.set(self.checks.get() + 1);
-        let Material::P256 { x, .. } = &check.key.material else { return false };
-        signature(x, check.message) == check.signature
+        let Material::P256 { x, .. } = &check.key.material else { return Ok(false) };
+        if self.crypto_fails.get() { Err(Unavailable) } else { Ok(signature(x, check.message) == check.signature) }
     }
 
-    async fn user(&self, _token: &Secret) -> Result<UserAnswer, Unavailable> {
+    async fn user(&self, question: &UserQuestion) -> Result<UserAnswer, Unavailable> {
+        self.asked_about_known.set(question.is_known);
         self.pass(self.user_takes.get());
         self.questions.set(self.questions.get() + 1);
         let (status, body) = self.user.borrow().clone().filter(|_| self.is_up.get()).ok_or(Unavailable)?;
@@ -180,6 +185,8 @@ impl Gateway {
             is_under_way: Cell::new(false),
             keys_take: Cell::new(0),
             signature_takes: Cell::new(0),
+            crypto_fails: Cell::new(false),
+            asked_about_known: Cell::new(false),
             user_takes: Cell::new(0),
             fetches: RefCell::default(),
             checks: Cell::new(0),
@@ -322,6 +329,17 @@ mod signatures {
 
 mod forgeries {
     use super::*;
+
+    #[test]
+    fn a_signature_that_cannot_be_checked_is_none() {
+        let mut gateway = Gateway::new(&[("AUTH_CACHE_TTL", "30")]);
+        let user = token(1);
+        gateway.world.crypto_fails.set(true);
+        assert_eq!(gateway.ask(&user), KEYS_UNAVAILABLE);
+        assert_eq!((gateway.ask(&user), gateway.checks()), (KEYS_UNAVAILABLE, 2));
+        gateway.world.crypto_fails.set(false);
+        assert_eq!(gateway.ask(&user), Passes, "the failure was not taken for a forgery");
+    }
 
     #[test]
     fn one_that_comes_again_is_refused_without_another_look_at_its_signature() {
@@ -871,12 +889,57 @@ mod the_user_endpoint {
             gateway.world.answer(status, body.clone());
             let token = Token::legacy().text();
             assert_eq!(gateway.ask(&token), expected, "{status} {body}");
-            // Only a yes is remembered.
+            // An answer is remembered, a failure to answer is not.
             assert_eq!(gateway.ask(&token), expected, "{status} {body}");
-            assert_eq!(gateway.questions(), if expected == Passes { 1 } else { 2 }, "{status} {body}");
+            let is_answer = [Passes, USER_REFUSED].contains(&expected);
+            assert_eq!(gateway.questions(), if is_answer { 1 } else { 2 }, "{status} {body}");
             assert_eq!(gateway.fetches(), 0, "no key could help");
         }
         assert_eq!((USER_REFUSED.status(), unavailable.status(), Refused(Reason::ApiKeyRefused).status()), (401, 503, 503));
+    }
+
+    #[test]
+    fn is_asked_again_about_a_token_that_it_refused_when_the_memory_of_it_ends() {
+        let mut gateway = Gateway::new(&[("AUTH_CACHE_TTL", "30"), ("AUTH_CACHE_MAX", "2")]);
+        let forged: Vec<_> = (0..3).map(|number| Token::legacy().with("iat", number).text()).collect();
+        let ask_all = |gateway: &mut Gateway, tokens: &[String]| {
+            tokens.iter().for_each(|token| assert_eq!(gateway.ask(token), USER_REFUSED));
+            gateway.questions()
+        };
+        assert_eq!(ask_all(&mut gateway, &forged[..2]), 2);
+        assert_eq!(ask_all(gateway.at(30 * SECOND - 1), &forged[..2]), 2);
+        assert_eq!(ask_all(gateway.at(30 * SECOND), &forged[..2]), 4);
+        assert_eq!(ask_all(&mut gateway, &forged[2..]), 5);
+        assert_eq!(ask_all(&mut gateway, &forged[..1]), 6, "no more are remembered than AUTH_CACHE_MAX");
+        gateway.world.answer(200, json!({ "id": "user" }));
+        assert_eq!(gateway.at(60 * SECOND).ask(&forged[0]), Passes, "a user who is no longer banned");
+    }
+
+    #[test]
+    fn hears_which_tokens_it_has_vouched_for_before() {
+        for ttl in ["0", "30"] {
+            let mut gateway = Gateway::new(&[("AUTH_CACHE_TTL", ttl)]);
+            gateway.world.answer(200, json!({ "id": "user" }));
+            let (token, other) = (Token::legacy().text(), Token::legacy().with("iat", 0).text());
+            assert_eq!(gateway.ask(&token), Passes);
+            assert!(!gateway.world.asked_about_known.get());
+            for time in [MINUTE, 2 * MINUTE] {
+                assert_eq!(gateway.at(time).ask(&token), Passes);
+                assert!(gateway.world.asked_about_known.get());
+            }
+            gateway.world.answer(403, json!({}));
+            assert_eq!(gateway.ask(&other), USER_REFUSED);
+            assert!(!gateway.world.asked_about_known.get());
+        }
+    }
+
+    #[test]
+    fn is_never_asked_where_tokens_of_the_secret_are_not_allowed() {
+        let mut gateway = Gateway::new(&[("SUPABASE_ALLOW_HS256", "no")]);
+        gateway.world.answer(200, json!({ "id": "user" }));
+        assert_eq!(gateway.ask(&Token::legacy().text()), Refused(Reason::UnsupportedAlgorithm));
+        assert_eq!(gateway.ask(&token(1)), Passes);
+        assert_eq!(gateway.questions(), 0);
     }
 
     #[test]

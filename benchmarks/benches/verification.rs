@@ -159,7 +159,7 @@ fn judge(gate: &mut Gate, authorization: &[u8], now: UnixTime, learns: bool) -> 
     let mut step = begin(gate, &facts, now);
     if let Step::NeedSignature(need) = step {
         let is_right = need.check().is_some_and(verify_signature);
-        step = need.provide(is_right, now);
+        step = need.provide(Ok(is_right), now);
     }
     let Step::Decided(outcome) = step else { panic!("everything is known") };
     if learns {

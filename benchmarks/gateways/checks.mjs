@@ -3,7 +3,7 @@ import http from "node:http";
 
 import { BAD_STATIC, STATIC, badTokens, goodTokens } from "./tokens.mjs";
 
-const FORGED = { "x-user-id": "forged", "x-auth-token-type": "forged", "x-auth-role": "forged", "x-admin-token": "forged", "x-real-ip": "6.6.6.6", "x-forwarded-for": "6.6.6.6", "x-forwarded-proto": "https", "x-forwarded-host": "forged", forwarded: "for=6.6.6.6" };
+const FORGED = { "x-user-id": "forged", "x-auth-token-type": "forged", "x-auth-role": "forged", "x-real-ip": "6.6.6.6", "x-forwarded-for": "6.6.6.6", "x-forwarded-proto": "https", "x-forwarded-host": "forged", forwarded: "for=6.6.6.6" };
 
 export function ask(port, path, headers) {
   return new Promise((resolve, reject) => {
@@ -28,7 +28,7 @@ export async function check({ port, path = "/echo", auth, asksAt, streams }) {
     const answer = await ask(port, path, { ...(path === "/echo" && FORGED), ...description, ...bearer(good) });
     if (answer.status !== 200) throw new Error(`a good token is answered ${answer.status}`);
     const found = path === "/echo" ? answer.body : `${answer.headers["x-user-id"]}|${answer.headers["x-auth-token-type"]}|${answer.headers["x-auth-role"] ?? ""}`;
-    const expected = identity(kind, good) + (path === "/echo" ? `|127.0.0.1|http|127.0.0.1:${port}|||` : "");
+    const expected = identity(kind, good) + (path === "/echo" ? `|127.0.0.1|http|127.0.0.1:${port}||` : "");
     if (found !== expected) throw new Error(`the API learns ${found} instead of ${expected}`);
   }
   if (kind === "none") return [];

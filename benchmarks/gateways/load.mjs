@@ -8,10 +8,10 @@ import { OTHER_CORE, family, memory, on, processorTime } from "./machine.mjs";
 const beside = (name) => fileURLToPath(new URL(name, import.meta.url));
 
 /** `rate`: answers a second; `p50`, `p99` in ms; `cpu`: the gateway's processors, in microseconds for each request; `busy`: its share of the time. */
-export function load({ port, path: target = "/v1/models", children, connections, tokens, seconds }) {
+export function load({ port, path: target = "/v1/models", children, connections, tokens, body = 0, seconds }) {
   const pids = children.flatMap(family);
   const before = processorTime(pids);
-  const command = ["wrk", "-t1", `-c${connections}`, `-d${seconds}s`, "--timeout", "30s", "-s", beside("load.lua"), `http://127.0.0.1:${port}${target}`, "--", tokens];
+  const command = ["wrk", "-t1", `-c${connections}`, `-d${seconds}s`, "--timeout", "30s", "-s", beside("load.lua"), `http://127.0.0.1:${port}${target}`, "--", tokens, String(body)];
   const [program, ...args] = on(OTHER_CORE, command);
   const { stdout, stderr } = spawnSync(program, args, { encoding: "utf8" });
   const spent = processorTime(pids) - before;

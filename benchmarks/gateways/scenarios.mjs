@@ -18,12 +18,13 @@ const ask = (peer) => ({ peer, name: `${peer.name}, asking nodetool-auth`, auth:
 
 /**
  * `auth`: what is asked for; `asksAt`: what the asked gateway asks for; `server`: the scenario whose processes are used again;
- * `connections`: 64, unless said otherwise.
+ * `connections`: 64, unless said otherwise; `body`: bytes that are sent by POST, instead of a GET.
  */
 export const SCENARIOS = [
   { id: "pass", title: "Pass-through", note: "nothing is asked for, the identity headers are set", auth: "none", rows: [...ALL.map((peer) => ({ peer })), BARE, DIRECT] },
   { id: "static", title: "Static token", note: "one bearer token", auth: "static", rows: [...ALL.map((peer) => ({ peer })), DIRECT] },
   { id: "static-1", title: "Static token, one connection", note: "one request at a time", auth: "static", server: "static", connections: 1, rows: [...ALL.map((peer) => ({ peer })), DIRECT] },
+  { id: "post", title: "POST of 1 KB", note: "one bearer token; a request that cannot be repeated goes only over a connection that is known to be good", auth: "static", server: "static", body: 1024, rows: [...ALL.map((peer) => ({ peer })), DIRECT] },
   fresh("ES256"),
   { id: "ES256-repeated", title: "ES256, repeated", note: "200 tokens in turn; HAProxy remembers none, and hyper alone looks at none", auth: "ES256", ...REPEATED, rows: VERIFIERS.map((peer) => ({ peer, cache: true, name: { HAProxy: "HAProxy", Envoy: "Envoy, jwt_cache" }[peer.name] ?? `${peer.name}, cache` })).concat(BARE) },
   fresh("RS256"),

@@ -22,7 +22,6 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nodetool_edge_auth::Tokens;
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime,
@@ -33,6 +32,7 @@ use tokio::{
 use crate::{
     clock,
     exposition::{self, Now},
+    follow::InForce,
     metrics::Metrics,
     project::Project,
     server::Listening,
@@ -59,7 +59,7 @@ const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4
 pub(crate) struct Admin {
     pub(crate) metrics: Arc<Metrics>,
     /// The tokens that are in force, where nobody passes without one.
-    pub(crate) tokens: Option<watch::Receiver<Arc<Tokens>>>,
+    pub(crate) tokens: Option<watch::Receiver<InForce>>,
     /// The project, where nobody's token can be checked without its keys.
     pub(crate) keys: Option<Arc<Project>>,
     pub(crate) is_draining: Arc<AtomicBool>,
@@ -142,7 +142,8 @@ impl Admin {
     /// Why no request should be sent here, in stable words.
     fn reasons(&self) -> Vec<&'static str> {
         let now = clock::now();
-        let lacks_token = self.tokens.as_ref().is_some_and(|tokens| !tokens.borrow().has_live(now));
+        let lacks_token =
+            self.tokens.as_ref().is_some_and(|tokens| !tokens.borrow().as_ref().is_ok_and(|tokens| tokens.has_live(now)));
         let lacks_keys = self.keys.as_ref().is_some_and(|project| !project.has_usable_keys());
         let all = [(self.is_draining.load(Ordering::Relaxed), "draining"), (lacks_token, "no_token"), (lacks_keys, "no_keys")];
         all.into_iter().filter(|(holds, _)| *holds).map(|(_, word)| word).collect()

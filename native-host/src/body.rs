@@ -18,11 +18,13 @@ use tokio::time::Instant;
 
 use crate::{
     alarm::Alarm,
+    client_body::ClientBody,
+    loan::Loan,
     metrics::{Counters, Present, UpstreamError},
     pool::Lease,
 };
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a client is sent.
 pub(crate) enum ResponseBody {
@@ -30,6 +32,8 @@ pub(crate) enum ResponseBody {
     Own(Full<Bytes>),
     /// The upstream's, with the connection that it comes from.
     Upstream { body: Incoming, lease: Option<Lease>, pause: Option<Pause> },
+    /// The same in answer to a request without a credential.
+    Lent(Arc<Loan>),
 }
 
 impl ResponseBody {
@@ -61,6 +65,7 @@ impl Body for ResponseBody {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match self.get_mut() {
             Self::Own(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
+            Self::Lent(loan) => loan.poll_frame(context),
             Self::Upstream { body, lease, pause } => {
                 let polled = Pin::new(&mut *body).poll_frame(context);
                 if pause.as_mut().is_some_and(|pause| pause.is_over(&polled, context)) {
@@ -79,6 +84,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(body) => body.is_end_stream(),
+            Self::Lent(loan) => loan.is_end_stream(),
             Self::Upstream { body, .. } => body.is_end_stream(),
         }
     }
@@ -86,6 +92,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(body) => body.size_hint(),
+            Self::Lent(loan) => loan.size_hint(),
             Self::Upstream { body, .. } => body.size_hint(),
         }
     }
@@ -163,33 +170,20 @@ pub(crate) enum RequestBody {
     Streamed(Box<Streamed>),
 }
 
-/// Whatever is to be let go of when the body of a request was read to its end, or nobody wants the rest. It comes with the
-/// request.
-#[derive(Clone)]
-pub(crate) struct Held(#[expect(dead_code, reason = "only held")] Arc<dyn Send + Sync>);
-
-impl Held {
-    pub(crate) fn new(held: impl Send + Sync + 'static) -> Self {
-        Self(Arc::new(held))
-    }
-}
-
 pub(crate) struct Streamed {
-    body: Incoming,
-    // After the body: both go at once.
-    _held: Option<Held>,
+    body: ClientBody,
     pause: Option<Pause>,
     progress: Progress,
 }
 
 impl RequestBody {
     /// The client's body, which may pause for so long, and how to see that it moves, if there is one.
-    pub(crate) fn new(body: Incoming, held: Option<Held>, pause: Option<Duration>) -> (Self, Option<Progress>) {
+    pub(crate) fn new(body: ClientBody, pause: Option<Duration>) -> (Self, Option<Progress>) {
         if body.is_end_stream() {
             return (Self::Empty, None);
         }
         let progress = Progress::default();
-        let streamed = Streamed { body, _held: held, pause: pause.map(Pause::new), progress: progress.clone() };
+        let streamed = Streamed { body, pause: pause.map(Pause::new), progress: progress.clone() };
         (Self::Streamed(Box::new(streamed)), Some(progress))
     }
 }
@@ -203,6 +197,7 @@ impl Body for RequestBody {
         let polled = Pin::new(&mut streamed.body).poll_frame(context);
         if streamed.pause.as_mut().is_some_and(|pause| pause.is_over(&polled, context)) {
             streamed.progress.fail();
+            streamed.body.fail();
             return Poll::Ready(Some(Err("the client paused too long in its body".into())));
         }
         let frame = ready!(polled);

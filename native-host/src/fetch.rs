@@ -1,5 +1,7 @@
 //! Sends a request that may pass to the upstream.
 
+mod hop_by_hop;
+
 use std::{
     future::{Future, poll_fn},
     io,
@@ -12,9 +14,9 @@ use std::{
 use bytes::Bytes;
 use http_body::Body as _;
 use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode, Version,
+    Method, Request, Response, StatusCode, Version,
     body::Incoming,
-    header::{self, HeaderName, HeaderValue},
+    header::{self, HeaderValue},
     http::request::Parts,
     upgrade,
 };
@@ -23,16 +25,20 @@ use tokio::time::Instant;
 
 use crate::{
     alarm::Alarm,
-    body::{Held, Progress, RequestBody, ResponseBody},
+    body::{Progress, RequestBody, ResponseBody},
+    client_body::ClientBody,
     gateway::own,
+    loan::Loan,
     metrics::{Counters, Present, Source, UpstreamError},
     plan::{self, announce_websocket},
-    pool::{Lease, Pauses, Pool, Reach},
+    pool::{Busy, ConnectError, Lease, Pauses, Pool, Reach},
     upgrade as tunnels,
 };
+use hop_by_hop::{drop_hop_by_hop, is_to_websocket, say_length_once};
 
 /// The API behind the gateway, as one thread reaches it.
 pub(crate) struct Fetch {
+    reach: Reach,
     pool: Arc<Pool>,
     counters: Arc<Counters>,
     authority: HeaderValue,
@@ -53,6 +59,8 @@ type Answered = Result<(Response<Incoming>, Lease), Failure>;
 
 enum Failure {
     Unavailable,
+    /// There are as many connections as there may be.
+    Busy,
     TimedOut,
     /// The client's body broke off, or the target of its request is none.
     Malformed,
@@ -66,6 +74,7 @@ impl Fetch {
         let upstream = reach.upstream()?;
         Some(Self {
             counters,
+            reach: reach.clone(),
             pool: Pool::new(reach.clone()),
             // The parser of settings lets nothing else through than what a header may carry.
             authority: HeaderValue::from_str(&upstream.authority).unwrap_or(HeaderValue::from_static("")),
@@ -74,20 +83,21 @@ impl Fetch {
         })
     }
 
-    /// Sends it on, with this body and what is held as long. `upgrade`: the client's connection, to become a WebSocket.
+    /// Sends it on, with this body. `upgrade`: the client's connection, to become a WebSocket.
     pub(crate) async fn send(
         &self,
         sent: &Sent<'_>,
-        (body, held): (Incoming, Option<Held>),
+        body: ClientBody,
         upgrade: Option<upgrade::OnUpgrade>,
     ) -> (Response<ResponseBody>, Source) {
-        let (body, progress) = RequestBody::new(body, held, self.pauses.client);
+        let (body, progress) = RequestBody::new(body, self.pauses.client);
         let answer = match self.exchange(sent, body, progress.as_ref()).await {
             Ok((response, lease)) => match self.answer(response, lease, sent, upgrade) {
                 Some(answer) => return (answer, Source::Upstream),
                 None => Answer::upstream_unavailable(),
             },
             Err(Failure::Unavailable | Failure::Closed(_)) => Answer::upstream_unavailable(),
+            Err(Failure::Busy) => Answer::upstream_busy(),
             Err(Failure::TimedOut) => Answer::upstream_timed_out(),
             Err(Failure::Malformed) => Answer::refusal(Reason::MalformedRequest),
         };
@@ -136,14 +146,21 @@ impl Fetch {
         drop_hop_by_hop(&mut parts.headers);
         say_length_once(parts.status, &mut parts.headers);
         plan::finish(&sent.forward.finish(), &mut parts);
-        Some(Response::from_parts(parts, ResponseBody::upstream(body, lease, self.pauses.upstream)))
+        let body = ResponseBody::upstream(body, lease, self.pauses.upstream);
+        let is_lent = sent.forward.is_anonymous() && !body.is_end_stream();
+        let body = if is_lent { ResponseBody::Lent(Loan::new(body, self.reach.places())) } else { body };
+        Some(Response::from_parts(parts, body))
     }
 
     /// Asks over a kept connection, or over a new one where there is none that is still open.
     async fn exchange(&self, sent: &Sent<'_>, body: RequestBody, progress: Option<&Progress>) -> Answered {
+        let turn = match sent.forward.is_anonymous() {
+            true => Some(self.reach.places().anonymous_turn().await.map_err(|Busy| self.busy())?),
+            false => None,
+        };
         let began = Instant::now();
         let request = self.outgoing(sent, body).ok_or(Failure::Malformed)?;
-        let answered = match self.pool.take(began) {
+        let answered = match self.pool.take(may_be_sent_twice(&request), began) {
             Some(lease) => match self.ask(lease, request, sent, progress, began).await {
                 // Not over another one that was kept: a request that makes the upstream close would cost them all.
                 Err(Failure::Closed(unsent)) => self.ask_anew(*unsent, sent, progress).await,
@@ -151,7 +168,15 @@ impl Fetch {
             },
             None => self.ask_anew(request, sent, progress).await,
         };
-        answered.inspect(|_| self.counters.upstream_times.add(began.elapsed()))
+        let (response, mut lease) = answered?;
+        self.counters.upstream_times.add(began.elapsed());
+        lease.turn = turn;
+        Ok((response, lease))
+    }
+
+    fn busy(&self) -> Failure {
+        self.counters.upstream_errors.add(UpstreamError::Busy);
+        Failure::Busy
     }
 
     /// Asks over a new connection.
@@ -164,6 +189,7 @@ impl Fetch {
         // Apart, since it is rare, and needs more room than all the rest.
         Box::pin(async move {
             let lease = self.pool.connect().await.map_err(|error| {
+                let ConnectError::Io(error) = error else { return self.busy() };
                 let is_late = error.kind() == io::ErrorKind::TimedOut;
                 self.counters.upstream_errors.add(if is_late { UpstreamError::ConnectTimeout } else { UpstreamError::Connect });
                 tracing::warn!(%error, "the upstream cannot be reached");
@@ -184,23 +210,32 @@ impl Fetch {
     ) -> Answered {
         lease.is_reusable = !may_be_left_unread(&request);
         let is_repeatable = may_be_sent_twice(&request);
-        let answer = pin!(lease.sender.try_send_request(request));
-        let Some(answered) = within(self.response_timeout, since, progress, &mut lease.alarm, answer).await else {
+        if lease.is_reused() && !is_repeatable {
+            lease.check();
+        }
+        let (sender, alarm) = lease.sender();
+        let answer = pin!(sender.try_send_request(request));
+        let Some(answered) = within(self.response_timeout, since, progress, alarm, answer).await else {
             self.counters.upstream_errors.add(UpstreamError::Timeout);
             return Err(Failure::TimedOut);
         };
         let mut failed = match answered {
-            Ok(response) => return Ok((response, lease)),
+            Ok(response) => {
+                lease.answered(response.status());
+                return Ok((response, lease));
+            }
             Err(failed) => failed,
         };
-        if lease.is_reused {
+        let client_failed = progress.is_some_and(Progress::has_failed);
+        if lease.is_reused() && !client_failed {
+            lease.was_closed();
             // Nothing of it was sent, or it does no harm twice.
             let again = || self.outgoing(sent, RequestBody::Empty).filter(|_| is_repeatable);
             if let Some(unsent) = failed.take_message().or_else(again) {
                 return Err(Failure::Closed(Box::new(unsent)));
             }
         }
-        if progress.is_some_and(Progress::has_failed) {
+        if client_failed {
             return Err(Failure::Malformed);
         }
         self.counters.upstream_errors.add(UpstreamError::Reset);
@@ -240,12 +275,6 @@ async fn within<T>(
     .await
 }
 
-/// Whether a switch is to what was asked for (RFC 9110, section 7.8).
-fn is_to_websocket(headers: &HeaderMap) -> bool {
-    let mut protocols = headers.get_all(header::UPGRADE).iter();
-    matches!((protocols.next(), protocols.next()), (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"websocket"))
-}
-
 /// Says how the body ends where hyper would say nothing, or would leave the body out.
 fn frame(request: &mut Request<RequestBody>) {
     let (name, value) = match (request.method(), request.body().size_hint().exact()) {
@@ -261,56 +290,3 @@ fn frame(request: &mut Request<RequestBody>) {
 fn may_be_left_unread(request: &Request<RequestBody>) -> bool {
     !matches!(request.body(), RequestBody::Empty) && !matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH)
 }
-
-/// Drops what concerns the upstream's connection only (RFC 9110, section 7.6.1). The length of the body stays, unless
-/// the upstream contradicts it (RFC 9112, section 6.3).
-fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    let mut dropped = Vec::new();
-    for (name, value) in &*headers {
-        if !HOP_BY_HOP.contains(name) {
-            continue;
-        }
-        dropped.push(name.clone());
-        if *name == header::CONNECTION && !value.as_bytes().eq_ignore_ascii_case(b"keep-alive") {
-            let named = value.as_bytes().split(|byte| *byte == b',');
-            dropped.extend(named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()));
-        } else if *name == header::TRANSFER_ENCODING {
-            dropped.push(header::CONTENT_LENGTH);
-        }
-    }
-    for name in dropped {
-        headers.remove(name);
-    }
-}
-
-/// Those of the largest length that can be.
-const MAX_DIGITS: usize = u64::MAX.ilog10() as usize + 1;
-
-/// An upstream may say the same length several times, with zeros before it, or to `HEAD` one that no number of bytes has. To pass
-/// that on would leave it to the next reader what it takes it for (RFC 9110, section 8.6).
-fn say_length_once(status: StatusCode, headers: &mut HeaderMap) {
-    let mut lengths = headers.iter().filter(|(name, _)| **name == header::CONTENT_LENGTH).map(|(_, value)| value.as_bytes());
-    let Some(length) = lengths.next() else { return };
-    // What has fewer digits than the largest number is no larger.
-    let is_plain = length.iter().all(u8::is_ascii_digit) && !matches!(length, [] | [b'0', _, ..]) && length.len() < MAX_DIGITS;
-    if is_plain && lengths.next().is_none() && status != StatusCode::NO_CONTENT {
-        return;
-    }
-    let first = length.split(|byte| *byte == b',').next().and_then(|first| str::from_utf8(first.trim_ascii()).ok());
-    let digits = first.filter(|first| first.bytes().all(|byte| byte.is_ascii_digit()));
-    match digits.and_then(|digits| digits.parse::<u64>().ok()).filter(|_| status != StatusCode::NO_CONTENT) {
-        Some(length) => _ = headers.insert(header::CONTENT_LENGTH, length.into()),
-        None => _ = headers.remove(header::CONTENT_LENGTH),
-    }
-}
-
-/// To look for each of them in all headers takes less than to look each of them up.
-static HOP_BY_HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::TE,
-    header::PROXY_AUTHENTICATE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];

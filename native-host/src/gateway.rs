@@ -9,11 +9,16 @@ use std::{
 };
 
 use http_body::Body;
-use hyper::{Response, body::Incoming, http::request::Parts};
-use nodetool_edge_auth::{Action, Answer, Escaped, Reason, Scheme};
+use hyper::{
+    Response,
+    header::{self, HeaderValue},
+    http::request::Parts,
+};
+use nodetool_edge_auth::{Action, Answer, Escaped, Reason, Scheme, Verdict};
 
 use crate::{
     body::{self, Observed, ResponseBody},
+    client_body::ClientBody,
     fetch::{Fetch, Sent},
     judge::Judge,
     metrics::{Counters, Metrics, Present, Source},
@@ -55,6 +60,11 @@ impl Gateway {
         Self::with(self.judge.for_thread(), self.reach.clone(), seen)
     }
 
+    /// Connections to the upstream at one time, at most.
+    pub(crate) fn upstream_connections(&self) -> usize {
+        self.upstream.as_ref().map_or(0, |_| self.reach.places().most())
+    }
+
     /// What goes on beside the requests, if anything does.
     pub(crate) fn background(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
         self.judge.background()
@@ -76,11 +86,25 @@ impl Gateway {
     }
 
     /// Answers a request, whose head stays where it is: to move it from hand to hand would cost more than to judge it.
-    pub(crate) async fn handle(&self, parts: &mut Parts, body: Incoming, peer: &str, scheme: Scheme) -> Response<Observed> {
+    /// `is_authenticated` is set before a request with a valid credential is forwarded.
+    pub(crate) async fn handle(
+        &self,
+        parts: &mut Parts,
+        body: ClientBody,
+        peer: &str,
+        scheme: Scheme,
+        is_authenticated: &AtomicBool,
+    ) -> Response<Observed> {
         let in_flight = body::in_flight(&self.seen.counters);
         let id = RequestId::of(&parts.headers);
         let began = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
-        let (mut response, source) = self.answer(parts, body, &id, peer, scheme).await;
+        let (remainder, mut body) = (body.remainder(parts), Some(body));
+        let (mut response, source) = self.answer(parts, &mut body, &id, (peer, scheme), is_authenticated).await;
+        if let (Source::Gateway, Some(remainder)) = (source, remainder)
+            && !remainder.is_discarded(body).await
+        {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         let status = response.status().as_u16();
         self.seen.counters.answered(status, source);
         if let Some(began) = began {
@@ -96,21 +120,23 @@ impl Gateway {
     async fn answer(
         &self,
         parts: &mut Parts,
-        body: Incoming,
+        body: &mut Option<ClientBody>,
         id: &RequestId,
-        peer: &str,
-        scheme: Scheme,
+        (peer, scheme): (&str, Scheme),
+        is_authenticated: &AtomicBool,
     ) -> (Response<ResponseBody>, Source) {
         // HTTP/2 has no upgrades of this kind.
         let upgrade = parts.extensions.remove();
-        let held = parts.extensions.remove();
         let parts = &*parts;
-        let Some(mut facts) = request::facts(parts, !body.is_end_stream(), Some(peer)) else {
+        let Some(mut facts) = request::facts(parts, body.as_ref().is_some_and(|body| !body.is_end_stream()), Some(peer)) else {
             observe::unreadable(parts, id, peer, &self.seen.counters);
             return (own(Answer::refusal(Reason::MalformedRequest)), Source::Gateway);
         };
         facts.scheme(scheme).request_id(id.as_str());
         let (outcome, now) = self.judge.judge(&mut facts).await;
+        if matches!(&outcome.verdict, Verdict::Pass(pass) if pass.identity.is_some()) {
+            is_authenticated.store(true, Ordering::Relaxed);
+        }
         // Behind trusted proxies it is not who connected.
         let client = self.judge.policy().client(&facts).unwrap_or(peer);
         observe::judged(&outcome, &facts, id, client, &self.seen.counters);
@@ -119,10 +145,12 @@ impl Gateway {
             Action::Forward(forward) => forward,
         };
         // Nothing is forwarded where there is none.
-        let Some(upstream) = &self.upstream else { return (own(Answer::upstream_unavailable()), Source::Gateway) };
+        let (Some(upstream), Some(body)) = (&self.upstream, body.take()) else {
+            return (own(Answer::upstream_unavailable()), Source::Gateway);
+        };
         let upgrade = upgrade.filter(|_| facts.is_websocket());
         let sent = Sent { head: parts, forward: &forward, is_websocket: upgrade.is_some() };
-        upstream.send(&sent, (body, held), upgrade).await
+        upstream.send(&sent, body, upgrade).await
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-
 static X_USER_ID: HeaderName = HeaderName::from_static("x-user-id");
 static X_AUTH_TOKEN_TYPE: HeaderName = HeaderName::from_static("x-auth-token-type");
 static X_AUTH_ROLE: HeaderName = HeaderName::from_static("x-auth-role");
+static X_NODETOOL_AUTH_HOPS: HeaderName = HeaderName::from_static("x-nodetool-auth-hops");
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -28,6 +29,7 @@ fn named(name: &'static str) -> HeaderName {
         "x-user-id" => X_USER_ID.clone(),
         "x-auth-token-type" => X_AUTH_TOKEN_TYPE.clone(),
         "x-auth-role" => X_AUTH_ROLE.clone(),
+        "x-nodetool-auth-hops" => X_NODETOOL_AUTH_HOPS.clone(),
         "x-forwarded-for" => X_FORWARDED_FOR.clone(),
         "x-forwarded-proto" => X_FORWARDED_PROTO.clone(),
         "x-forwarded-host" => X_FORWARDED_HOST.clone(),

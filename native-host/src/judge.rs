@@ -4,12 +4,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nodetool_edge_auth::{
-    Effects, Facts, Failures, Gate, KeysAnswer, Outcome, Policy, Reason, Secret, SignatureCheck, Step, Tokens, Unavailable,
-    UnixTime, UserAnswer, Verdict, WantedKeys, begin, drive,
+    Effects, Facts, Failures, Gate, KeysAnswer, Outcome, Policy, Reason, Secret, SignatureCheck, Step, Unavailable, UnixTime,
+    UserAnswer, UserQuestion, Verdict, WantedKeys, begin, drive,
 };
 use tokio::sync::watch;
 
-use crate::{clock, crypto, project::Project};
+use crate::{clock, crypto, follow::InForce, project::Project};
 
 /// Judges requests, of one thread or of all.
 pub(crate) struct Judge {
@@ -24,14 +24,17 @@ pub(crate) struct Judge {
 #[derive(Clone)]
 struct Known {
     gate: Gate,
-    in_force: watch::Receiver<Arc<Tokens>>,
+    in_force: watch::Receiver<InForce>,
 }
 
 impl Known {
     /// The gate with the tokens that are in force now. As long as they stay the same, that costs one atomic read.
     fn gate(&mut self) -> &mut Gate {
         if matches!(self.in_force.has_changed(), Ok(true)) {
-            self.gate.replace_tokens(Arc::clone(&self.in_force.borrow_and_update()));
+            match &*self.in_force.borrow_and_update() {
+                Ok(tokens) => self.gate.replace_tokens(Arc::clone(tokens)),
+                Err(failure) => self.gate.lose_tokens(*failure),
+            }
         }
         &mut self.gate
     }
@@ -39,8 +42,8 @@ impl Known {
 
 impl Judge {
     /// `in_force` has the tokens that it accepts, now and later.
-    pub(crate) fn new(policy: Policy, in_force: watch::Receiver<Arc<Tokens>>, project: Option<Arc<Project>>) -> Self {
-        let gate = Gate::with_tokens(policy, Arc::clone(&in_force.borrow()));
+    pub(crate) fn new(policy: Policy, in_force: watch::Receiver<InForce>, project: Option<Arc<Project>>) -> Self {
+        let gate = Gate::with_tokens(policy, in_force.borrow().clone().unwrap_or_default());
         let policy = Arc::clone(gate.policy());
         let failures = policy.failure_limit().map(|limit| Arc::new(Mutex::new(Failures::new(limit))));
         Self { known: Arc::new(Mutex::new(Known { gate, in_force })), policy, failures, host: Host { project } }
@@ -132,13 +135,13 @@ impl Effects for Host {
         }
     }
 
-    async fn signature(&self, check: SignatureCheck<'_>) -> bool {
-        crypto::verify_signature(check)
+    async fn signature(&self, check: SignatureCheck<'_>) -> Result<bool, Unavailable> {
+        Ok(crypto::verify_signature(check))
     }
 
-    async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable> {
+    async fn user(&self, question: &UserQuestion) -> Result<UserAnswer, Unavailable> {
         match &self.project {
-            Some(project) => project.user(token).await,
+            Some(project) => project.user(question).await,
             None => Err(Unavailable),
         }
     }

@@ -30,6 +30,8 @@ mod crypto;
 mod store;
 
 #[cfg(feature = "carrier")]
+mod follow;
+#[cfg(feature = "carrier")]
 mod headers;
 #[cfg(feature = "carrier")]
 mod judge;
@@ -41,6 +43,8 @@ mod observe;
 mod plan;
 #[cfg(feature = "carrier")]
 mod project;
+#[cfg(feature = "carrier")]
+mod questions;
 #[cfg(feature = "carrier")]
 mod request;
 #[cfg(feature = "carrier")]
@@ -62,6 +66,8 @@ mod body;
 #[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "cli")]
+mod client_body;
+#[cfg(feature = "cli")]
 mod exposition;
 #[cfg(feature = "cli")]
 mod fetch;
@@ -70,7 +76,11 @@ mod frames;
 #[cfg(feature = "cli")]
 mod gateway;
 #[cfg(feature = "cli")]
+mod loan;
+#[cfg(feature = "cli")]
 mod log;
+#[cfg(feature = "cli")]
+mod loops;
 #[cfg(feature = "cli")]
 mod memory;
 #[cfg(feature = "cli")]

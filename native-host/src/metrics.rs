@@ -46,6 +46,7 @@ words!(
     UpstreamError {
         Connect = "connect",
         ConnectTimeout = "connect_timeout",
+        Busy = "busy",
         Timeout = "timeout",
         Reset = "reset",
         Protocol = "protocol",

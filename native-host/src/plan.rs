@@ -20,7 +20,7 @@ const OWN_CONNECTION: [HeaderName; 3] = [header::HOST, header::CONTENT_LENGTH, h
 const UPGRADE: [HeaderName; 2] = [header::CONNECTION, header::UPGRADE];
 
 /// For what the gateway adds to the headers of most requests.
-const ADDED: usize = 6;
+const ADDED: usize = 7;
 
 /// The headers for an upstream of this authority, which is reached over a connection of its own.
 pub(crate) fn for_upstream(forward: &Forward<'_>, from: &HeaderMap, authority: &HeaderValue, is_websocket: bool) -> HeaderMap {

@@ -1,12 +1,22 @@
 //! Connections to the upstream: one pool for each thread, since to share one costs more than to have a few more connections.
 
+mod idle;
+mod link;
+mod places;
+
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{
+    StatusCode,
+    client::conn::http1::{self, SendRequest},
+};
 use hyper_util::rt::TokioIo;
 use nodetool_edge_auth::{ProxySettings, Settings, Upstream};
 use socket2::SockRef;
@@ -19,16 +29,15 @@ use tokio_rustls::TlsStream;
 use crate::{
     alarm::Alarm,
     body::RequestBody,
-    server::dead_peer,
+    server::{dead_peer, room_for_upstream},
     stream::Stream,
     tls::{Trust, Unusable},
 };
+use idle::{Connection, IDLE_LIMIT, Kept};
+use link::Link;
+use places::Place;
 
-/// Common servers (uvicorn, Node) close an idle connection after 5 seconds: to use it just then would fail.
-const IDLE_LIMIT: Duration = Duration::from_secs(4);
-
-/// More than these are not kept for later.
-const MAX_IDLE: usize = 256;
+pub(crate) use places::{Busy, Places};
 
 /// How the upstream is reached, as all threads know it.
 #[derive(Clone)]
@@ -40,6 +49,7 @@ struct Known {
     address: String,
     trust: Option<Trust>,
     client_pause: Option<Duration>,
+    places: Places,
 }
 
 /// How long a body may pause on its way.
@@ -57,7 +67,9 @@ impl Reach {
         let address = proxy.upstream.as_ref().map(Upstream::address).unwrap_or_default();
         let trust = Trust::new(&proxy)?;
         let client_pause = settings.server.limits.body.map(Duration::from_secs);
-        Ok(Self(Arc::new(Known { proxy, address, trust, client_pause })))
+        let connect_timeout = proxy.connect_timeout.map(Duration::from_secs);
+        let places = Places::new(room_for_upstream(proxy.max_connections), connect_timeout);
+        Ok(Self(Arc::new(Known { proxy, address, trust, client_pause, places })))
     }
 
     pub(crate) fn upstream(&self) -> Option<&Upstream> {
@@ -70,6 +82,10 @@ impl Reach {
 
     pub(crate) fn connect_timeout(&self) -> Option<Duration> {
         self.0.proxy.connect_timeout.map(Duration::from_secs)
+    }
+
+    pub(crate) fn places(&self) -> &Places {
+        &self.0.places
     }
 
     pub(crate) fn pauses(&self) -> Pauses {
@@ -97,78 +113,100 @@ impl Reach {
 pub(crate) struct Pool {
     reach: Reach,
     kept: Mutex<Kept>,
+    /// How many connections there have been.
+    count: AtomicU64,
 }
 
-#[derive(Default)]
-struct Kept {
-    /// In the order in which they came back.
-    idle: Vec<Idle>,
-    /// Whether somebody closes those whose time is over.
-    is_tended: bool,
+/// Why there is no new connection.
+pub(crate) enum ConnectError {
+    Busy,
+    Io(io::Error),
 }
 
-impl Kept {
-    fn close_expired(&mut self, now: Instant) {
-        let expired = self.idle.iter().take_while(|connection| now.duration_since(connection.since) > IDLE_LIMIT).count();
-        self.idle.drain(..expired);
+impl From<Busy> for ConnectError {
+    fn from(Busy: Busy) -> Self {
+        Self::Busy
     }
 }
 
-struct Idle {
-    sender: SendRequest<RequestBody>,
-    alarm: Alarm,
-    since: Instant,
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 /// A connection in use by one request.
 pub(crate) struct Lease {
-    pub(crate) sender: SendRequest<RequestBody>,
-    /// For who waits for an answer.
-    pub(crate) alarm: Alarm,
-    /// Whether it has served others before.
-    pub(crate) is_reused: bool,
+    connection: Connection,
+    /// For how long it was idle before, if it has served other requests.
+    idled: Option<Duration>,
     /// Whether it may serve others after.
     pub(crate) is_reusable: bool,
+    /// That of a request without a credential.
+    pub(crate) turn: Option<Place>,
     pool: Arc<Pool>,
 }
 
 impl Lease {
+    pub(crate) const fn is_reused(&self) -> bool {
+        self.idled.is_some()
+    }
+
+    pub(crate) const fn sender(&mut self) -> (&mut SendRequest<RequestBody>, &mut Alarm) {
+        (&mut self.connection.sender, &mut self.connection.alarm)
+    }
+
+    /// Has the request handed back, instead of sent, if the upstream has already closed the connection.
+    pub(crate) fn check(&self) {
+        self.connection.check.request();
+    }
+
+    /// The upstream closed it instead of answering.
+    pub(crate) fn was_closed(&self) {
+        if let Some(idled) = self.idled {
+            self.pool.kept().closed_after(idled);
+        }
+    }
+
+    /// The upstream has answered with this status. After an error of its own a server may close the connection without saying so
+    /// (uvicorn does after an unhandled exception), and some do when they refuse a request.
+    pub(crate) fn answered(&mut self, status: StatusCode) {
+        self.is_reusable &= !status.is_server_error();
+        self.connection.is_settled &= !status.is_client_error();
+    }
+
     /// Gives the connection back when its answer is over.
     pub(crate) fn release(self) {
-        if !self.is_reusable || self.sender.is_closed() {
+        if !self.is_reusable || self.connection.sender.is_closed() || self.pool.reach.places().is_wanted() {
             return;
         }
         let mut kept = self.pool.kept();
-        if kept.idle.len() < MAX_IDLE {
-            kept.idle.push(Idle { sender: self.sender, alarm: self.alarm, since: Instant::now() });
-            if !std::mem::replace(&mut kept.is_tended, true) {
-                tokio::spawn(Arc::clone(&self.pool).tend());
-            }
+        if kept.put(self.connection) && !std::mem::replace(&mut kept.is_tended, true) {
+            tokio::spawn(Arc::clone(&self.pool).tend());
         }
     }
 }
 
 impl Pool {
     pub(crate) fn new(reach: Reach) -> Arc<Self> {
-        Arc::new(Self { reach, kept: Mutex::default() })
+        let pool = Arc::new(Self { reach, kept: Mutex::default(), count: AtomicU64::new(0) });
+        pool.reach.places().add_pool(&pool);
+        pool
     }
 
-    /// The connection that was used last of those that are usable: it is the least likely to have been closed meanwhile.
-    pub(crate) fn take(self: &Arc<Self>, now: Instant) -> Option<Lease> {
-        let mut kept = self.kept();
-        kept.close_expired(now);
-        let at = kept.idle.iter().rposition(|connection| connection.sender.is_ready())?;
-        let Idle { sender, alarm, .. } = kept.idle.remove(at);
-        Some(Lease { sender, alarm, is_reused: true, is_reusable: true, pool: Arc::clone(self) })
+    /// A connection for a request, which may be repeated or not, if there is one.
+    pub(crate) fn take(self: &Arc<Self>, is_repeatable: bool, now: Instant) -> Option<Lease> {
+        let (connection, idled) = self.kept().take(is_repeatable, now)?;
+        Some(Lease { connection, idled: Some(idled), is_reusable: true, turn: None, pool: Arc::clone(self) })
     }
 
-    /// Closes connections when their time is over, also when nobody asks for one any more.
+    /// Closes connections when their time is over, also when no request comes any more.
     async fn tend(self: Arc<Self>) {
         loop {
             sleep(IDLE_LIMIT).await;
             let mut kept = self.kept();
             kept.close_expired(Instant::now());
-            if kept.idle.is_empty() {
+            if kept.is_empty() {
                 kept.is_tended = false;
                 return;
             }
@@ -179,14 +217,26 @@ impl Pool {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new connection.
-    pub(crate) async fn connect(self: &Arc<Self>) -> io::Result<Lease> {
-        let stream = self.reach.connect().await?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    /// Closes the connection that has been idle for longest. False if there is none.
+    fn close_oldest(&self) -> bool {
+        self.kept().close_oldest()
+    }
+
+    /// A new connection, when there is room for one.
+    pub(crate) async fn connect(self: &Arc<Self>) -> Result<Lease, ConnectError> {
+        let place = self.reach.places().place().await?;
+        let (link, check) = Link::new(self.reach.connect().await?, place);
+        let (sender, connection) = http1::handshake(TokioIo::new(link)).await.map_err(io::Error::other)?;
+        let id = self.count.fetch_add(1, Ordering::Relaxed);
+        let pool = Arc::downgrade(self);
         tokio::spawn(async move {
             // How it ended is told to the request that used it.
             let _ = connection.with_upgrades().await;
+            if let Some(pool) = pool.upgrade() {
+                pool.kept().closed(id);
+            }
         });
-        Ok(Lease { sender, alarm: Alarm::default(), is_reused: false, is_reusable: true, pool: Arc::clone(self) })
+        let connection = Connection { id, sender, alarm: Alarm::default(), check, is_settled: false };
+        Ok(Lease { connection, idled: None, is_reusable: true, turn: None, pool: Arc::clone(self) })
     }
 }

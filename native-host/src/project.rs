@@ -14,24 +14,25 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use nodetool_edge_auth::{
-    FAILURE_COOLDOWN, FetchedKeys, KeysAnswer, MAX_JWKS, MISS_COOLDOWN, Project as Settings, Secret, USABLE_FOR, Unavailable,
-    UnixTime, UserAnswer, WantedKeys, lifetime,
+    FAILURE_COOLDOWN, FetchedKeys, KeysAnswer, MAX_JWKS, MISS_COOLDOWN, Project as Settings, USABLE_FOR, Unavailable, UnixTime,
+    UserAnswer, UserQuestion, WantedKeys, lifetime,
 };
 use tokio::{
-    sync::{Mutex, Semaphore},
+    sync::Mutex,
     time::{sleep, timeout},
 };
 
 use crate::{
     clock,
     metrics::{Counters, Fetch, Question},
+    questions::Questions,
 };
 
 /// A user is a page of JSON at most.
 const MAX_USER: usize = 256 * 1024;
 
-/// Questions about users at one time. More than these wait, and give up with the time limit.
-const MAX_QUESTIONS: usize = 32;
+/// Why a question got no place in time.
+const TOO_MANY: &str = "too many questions at once";
 
 /// A Supabase project, as all threads share it.
 pub(crate) struct Project {
@@ -44,7 +45,7 @@ pub(crate) struct Project {
     /// When the last good ones were fetched, and for how long they are fresh. Can be read while others are fetched.
     held: std::sync::Mutex<Option<(UnixTime, u64)>>,
     counters: Arc<Counters>,
-    questions: Semaphore,
+    questions: Questions,
 }
 
 #[derive(Default)]
@@ -91,7 +92,7 @@ impl Project {
             keys: Arc::default(),
             held: std::sync::Mutex::default(),
             counters,
-            questions: Semaphore::new(MAX_QUESTIONS),
+            questions: Questions::default(),
         }))
     }
 
@@ -207,15 +208,16 @@ impl Project {
     }
 
     /// What the project says of a token. Nothing of the client's goes there but the token itself.
-    pub(crate) async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable> {
-        let question = async {
-            let _permit = self.questions.acquire().await.map_err(|error| error.to_string())?;
-            let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.reveal())).map_err(|error| error.to_string())?;
+    pub(crate) async fn user(&self, question: &UserQuestion) -> Result<UserAnswer, Unavailable> {
+        let exchange = async {
+            let _place = self.questions.place(question).await.ok_or(TOO_MANY)?;
+            let mut bearer =
+                HeaderValue::from_str(&format!("Bearer {}", question.token.reveal())).map_err(|error| error.to_string())?;
             bearer.set_sensitive(true);
             let headers = [(header::AUTHORIZATION, bearer), (header::HeaderName::from_static("apikey"), self.key.clone())];
             self.get(&self.user, headers.into_iter().collect(), MAX_USER).await
         };
-        let answer = timeout(self.timeout, question).await.unwrap_or_else(|_| Err("too many questions at once".to_owned()));
+        let answer = timeout(self.timeout, exchange).await.unwrap_or_else(|_| Err(TOO_MANY.to_owned()));
         match answer {
             Ok((status, _, body)) => {
                 let answer = UserAnswer::new(status, body);

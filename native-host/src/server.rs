@@ -7,6 +7,7 @@ mod connection;
 mod conversation;
 mod descriptors;
 mod listening;
+mod room;
 mod signals;
 #[cfg(feature = "fuzzing")]
 mod trial;
@@ -18,16 +19,17 @@ use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime,
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 
 use crate::{gateway::Gateway, watch::Watch};
 use connection::Connections;
+use room::Room;
 use signals::{Hangups, Stops};
 
 pub(crate) use connection::dead_peer;
-pub(crate) use descriptors::raise_limit;
+pub(crate) use descriptors::{raise_limit, room_for_upstream};
 pub(crate) use listening::{Listening, StartError, inherited, listen};
 #[cfg(feature = "fuzzing")]
 pub use trial::Trial;
@@ -53,14 +55,16 @@ pub(crate) fn run(listening: Listening, gateway: Gateway, serving: Serving) -> R
     let reread = watches.into_iter().map(Watch::start).collect::<io::Result<Vec<_>>>()?;
     let (stop, stopped) = watch::channel(false);
     let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
-    let room = Arc::new(Semaphore::new(descriptors::room_for(settings.max_connections)));
+    let clients = descriptors::room_for(settings.max_connections, gateway.upstream_connections());
+    let room = Room::new(clients, settings.memory_budget);
     let drain = settings.drain_timeout.map(Duration::from_secs);
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let mut workers = Vec::with_capacity(threads);
     for index in 0..threads {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let socket = listening.socket()?;
-        let connections = Connections::new(gateway.for_thread(), settings.limits, tls.clone(), stopped.clone());
+        let connections =
+            Connections::new(gateway.for_thread(), settings.limits, tls.clone(), stopped.clone(), Arc::clone(&room));
         let acceptor = Acceptor {
             connections,
             room: Arc::clone(&room),
@@ -116,8 +120,8 @@ pub(crate) fn run(listening: Listening, gateway: Gateway, serving: Serving) -> R
 /// Takes connections in, on one thread.
 struct Acceptor {
     connections: Connections,
-    /// One permit for each connection of all threads.
-    room: Arc<Semaphore>,
+    /// For the connections of all threads.
+    room: Arc<Room>,
     stopped: watch::Receiver<bool>,
     /// Whether what is queued at the end would be lost, since nobody else has the socket.
     takes_all: bool,
@@ -136,7 +140,7 @@ impl Acceptor {
                 _ = stopped.changed() => break,
             };
             match accepted {
-                Ok((stream, permit)) => self.connections.serve(stream, (Some(permit), open.clone())),
+                Ok(stream) => self.connections.serve(stream, open.clone()),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     // Out of descriptors, most likely: to try again at once would only burn the processor.
@@ -148,7 +152,7 @@ impl Acceptor {
         if self.takes_all {
             // These clients are connected as far as they can tell.
             while let Some(Ok((stream, _))) = now(listener.accept()).await {
-                self.connections.serve(stream, (None, open.clone()));
+                self.connections.serve(stream, open.clone());
             }
         }
         drop((listener, open));
@@ -166,17 +170,11 @@ impl Acceptor {
         Ok(())
     }
 
-    /// A connection, when there is room for one more. Until then clients wait in the queue of the system: to take them
-    /// in and turn them away would fail requests that a moment later can be served.
-    async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-        let permit = match Arc::clone(&self.room).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                descriptors::say_that_it_is_full();
-                Arc::clone(&self.room).acquire_owned().await.map_err(io::Error::other)?
-            }
-        };
-        Ok((listener.accept().await?.0, permit))
+    /// A connection, for which others may have to make room. While all have an authenticated request in flight, clients wait in the
+    /// queue of the system.
+    async fn accept(&self, listener: &TcpListener) -> io::Result<TcpStream> {
+        self.room.vacancy().await;
+        Ok(listener.accept().await?.0)
     }
 }
 

@@ -23,6 +23,11 @@ pub(crate) use file::loose_mode;
 pub(crate) use file::{is_writable, mode_of};
 pub(crate) use location::config_path;
 pub use location::deployment_path;
+#[cfg(feature = "cli")]
+pub(crate) use location::path_of_nodetool;
+
+/// What an operator does about a file without a token.
+const MAKE_ONE: &str = "run `nodetool-auth token rotate` to make one";
 
 /// Where a token came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,21 +56,55 @@ pub(crate) struct Found {
     pub(crate) token: Option<Secret>,
     pub(crate) accepted: Tokens,
     pub(crate) source: TokenSource,
+    /// Under which key of the deployment file the token stands.
+    pub(crate) key: Option<&'static str>,
+    /// The key of a token beside it that differs, and is not accepted.
+    pub(crate) ignored: Option<&'static str>,
 }
 
 impl Found {
     pub(crate) fn in_environment(token: Secret) -> Self {
-        Self { token: Some(token), accepted: Tokens::default(), source: TokenSource::Environment }
+        let (accepted, source) = (Tokens::default(), TokenSource::Environment);
+        Self { token: Some(token), accepted, source, key: None, ignored: None }
     }
 
     fn in_file(config: DeploymentConfig, source: TokenSource) -> Self {
-        Self { token: config.content.token, accepted: config.content.accepted, source }
+        let DeploymentConfig { content, .. } = config;
+        let (key, token) = content.token().map(|(key, token)| (key, token.clone())).unzip();
+        Self { token, ignored: content.ignored(), accepted: content.accepted, source, key }
+    }
+
+    /// Says what an operator should change, though the tokens can be used.
+    pub(crate) fn warn(&self) {
+        let Some(path) = self.path() else { return };
+        if let Some(loose) = loose_mode(path) {
+            tracing::warn!("{loose}; run: {}", loose.remedy());
+        }
+        if let Some(conflict) = self.conflict() {
+            tracing::warn!("{conflict}; remove one of them, or make them equal");
+        }
+        if self.is_empty() {
+            let problem = if path.exists() { "there is no token in it" } else { "the file is gone" };
+            tracing::warn!("{}: {problem}; no static token is accepted; {MAKE_ONE}", path.display());
+        }
+    }
+
+    /// Whether no token is accepted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.token.is_none() && self.accepted.is_empty()
+    }
+
+    /// That two keys hold different tokens, of which only one is accepted.
+    pub(crate) fn conflict(&self) -> Option<String> {
+        let (key, ignored, path) = (self.key?, self.ignored?, self.path()?);
+        Some(format!("{key} and {ignored} in {} differ: {key} is accepted, {ignored} is not", path.display()))
     }
 
     /// All of them.
     pub(crate) fn tokens(&self) -> Result<Tokens, StoreError> {
         let single = self.token.as_ref().map(|token| Tokens::single(token.reveal())).transpose();
-        let single = single.map_err(|error| StoreError::Token { place: self.source.to_string(), problem: error.to_string() })?;
+        let place = || self.key.map_or_else(|| self.source.to_string(), |key| format!("{key} in {}", self.source));
+        let single = single.map_err(|error| StoreError::Token { place: place(), problem: error.to_string() })?;
         Ok(single.unwrap_or_default().and(self.accepted.clone()))
     }
 
@@ -137,8 +176,7 @@ pub(crate) fn find_or_generate(path: &Path) -> Result<Found, StoreError> {
         found if matches!(found.source, TokenSource::File(_)) => found,
         _ => generate(path)?,
     };
-    // A file that could only be written in place has the mode that it had.
-    warn_of_others(path);
+    found.warn();
     Ok(found)
 }
 
@@ -146,35 +184,18 @@ fn generate(path: &Path) -> Result<Found, StoreError> {
     let token = generate_secure_token()?;
     let saved = update(path, |config| {
         // Another process may have been faster.
-        if config.has_tokens() { Ok(None) } else { edited(path, config.with_token(&token)).map(Some) }
+        if config.names_tokens() { Ok(None) } else { edited(path, config.with_token(&token)).map(Some) }
     })?;
     let is_ours = saved.token() == Some(&token);
     let source = if is_ours { TokenSource::Generated } else { TokenSource::File };
     Ok(Found::in_file(saved, source(path.to_owned())))
 }
 
-/// Says so if others can read a deployment file.
-pub(crate) fn warn_of_others(path: &Path) {
-    if let Some(loose) = loose_mode(path) {
-        tracing::warn!("{loose}; run: {}", loose.remedy());
-    }
-}
-
 /// What [`find_or_generate`] would find. Nothing is written: of what would be generated there is only the source.
 pub(crate) fn look(path: &Path) -> Result<Found, StoreError> {
     let config = load_deployment_config(path)?;
-    let source = if config.has_tokens() { TokenSource::File } else { TokenSource::Generated };
+    let source = if config.names_tokens() { TokenSource::File } else { TokenSource::Generated };
     Ok(Found::in_file(config, source(path.to_owned())))
-}
-
-/// The tokens that are in a deployment file now.
-pub(crate) fn find(path: &Path) -> Result<Found, StoreError> {
-    let found = look(path)?;
-    if let TokenSource::Generated(_) = found.source {
-        let problem = format!("there is no {} in it", yaml::KEY);
-        return Err(StoreError::Content { path: path.to_owned(), problem });
-    }
-    Ok(found)
 }
 
 /// Puts a new token into a deployment file. The old one is accepted for `overlap` seconds more.

@@ -6,20 +6,9 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
-    },
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread,
     time::{Duration, SystemTime},
-};
-
-use nodetool_edge_auth::{Secret, Tokens, mask_token};
-use tokio::sync::watch;
-
-use crate::{
-    metrics::{Counters, Reload},
-    store::{self, StoreError},
 };
 
 const PERIOD: Duration = Duration::from_secs(1);
@@ -124,63 +113,6 @@ impl Watch {
         if !self.reader.read(is_asked) {
             self.seen.clear();
         }
-    }
-}
-
-/// The tokens of a deployment file.
-pub(crate) struct TokenFile {
-    path: PathBuf,
-    in_force: watch::Sender<Arc<Tokens>>,
-    counters: Arc<Counters>,
-    /// What was wrong with it the last time, so that it is said once.
-    problem: Option<String>,
-}
-
-impl TokenFile {
-    pub(crate) const fn new(path: PathBuf, in_force: watch::Sender<Arc<Tokens>>, counters: Arc<Counters>) -> Self {
-        Self { path, in_force, counters, problem: None }
-    }
-
-    fn tokens(&self) -> Result<(Option<Secret>, Tokens), StoreError> {
-        let found = store::find(&self.path)?;
-        let tokens = found.tokens()?;
-        Ok((found.token, tokens))
-    }
-}
-
-impl Reread for TokenFile {
-    fn read(&mut self, is_asked: bool) -> bool {
-        let read = self.tokens();
-        let is_usable = read.is_ok();
-        match read {
-            Ok((token, tokens)) => {
-                self.problem = None;
-                let is_news = self.in_force.send_if_modified(|current| {
-                    let is_news = **current != tokens;
-                    if is_news {
-                        *current = Arc::new(tokens);
-                    }
-                    is_news
-                });
-                let token = token.map_or_else(|| "only hashes".to_owned(), |token| mask_token(token.reveal()));
-                if is_news {
-                    self.counters.reloads.add(Reload::Changed);
-                    tracing::info!(file = %self.path.display(), token, "the tokens have changed");
-                } else if is_asked {
-                    self.counters.reloads.add(Reload::Unchanged);
-                    tracing::info!(file = %self.path.display(), token, "the tokens are the same as before");
-                }
-            }
-            Err(error) => {
-                let problem = error.to_string();
-                if is_asked || self.problem.as_ref() != Some(&problem) {
-                    self.counters.reloads.add(Reload::Failure);
-                    tracing::error!("{problem}; the tokens from before stay in force");
-                }
-                self.problem = Some(problem);
-            }
-        }
-        is_usable
     }
 }
 

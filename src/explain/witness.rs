@@ -7,6 +7,7 @@ use super::Finding;
 use crate::{
     effects::{Effects, KeysAnswer, Unavailable, UserAnswer},
     keys::Jwks,
+    questions::UserQuestion,
     settings::Project,
     step::{SignatureCheck, WantedKeys},
     time::UnixTime,
@@ -69,15 +70,20 @@ impl<E: Effects> Effects for Witness<E> {
         answer
     }
 
-    async fn signature(&self, check: SignatureCheck<'_>) -> bool {
+    async fn signature(&self, check: SignatureCheck<'_>) -> Result<bool, Unavailable> {
         let is_right = self.host.signature(check).await;
         self.tell("key", true, format!("the token's key is known; it is for {}", check.key.algorithm.name()));
-        self.tell("signature", is_right, if is_right { "right" } else { "not made with that key" });
+        let outcome = match is_right {
+            Ok(true) => "right",
+            Ok(false) => "not made with that key",
+            Err(Unavailable) => "cannot be checked here",
+        };
+        self.tell("signature", is_right == Ok(true), outcome);
         is_right
     }
 
-    async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable> {
-        let answer = self.host.user(token).await;
+    async fn user(&self, question: &UserQuestion) -> Result<UserAnswer, Unavailable> {
+        let answer = self.host.user(question).await;
         let url = self.url(Project::user_url);
         match &answer {
             Ok(UserAnswer { status, .. }) => {

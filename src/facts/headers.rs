@@ -3,6 +3,7 @@
 use core::iter;
 
 use super::{Facts, Field};
+use crate::hops::HOPS;
 
 impl<'a> Facts<'a> {
     pub(super) fn take_note(&mut self, name: &str, value: &'a [u8]) {
@@ -19,12 +20,29 @@ impl<'a> Facts<'a> {
             // Part of an upgrade to h2c (RFC 7540, section 3.2.1), which a proxy may keep where it drops `Upgrade` as hop-by-hop.
             14 if is_spelling_of(name, "http2-settings") => self.upgrade = Field::Many,
             14 if is(name, "sec-fetch-site") => self.cross_site |= value == b"cross-site",
-            17 if is(name, "transfer-encoding") => self.has_body = true,
+            17 if is(name, "transfer-encoding") => {
+                self.has_body = true;
+                self.transfer_encoding.add(value);
+            }
+            20 if is(name, HOPS) => {
+                self.forwarded = true;
+                self.hops.add(value);
+            }
             22 if is(name, "sec-websocket-protocol") => self.subprotocols.push(value),
             29 if is(name, "access-control-request-method") => self.preflight_method.add(value),
             30 if is(name, "access-control-request-headers") => self.preflight_headers.add(value),
             _ if tells_of_forwarding(name) => self.forwarding(name, value),
             _ => {}
+        }
+    }
+
+    /// Whether the body is framed in the one way that every server reads alike: by a length, or by the transfer coding `chunked`,
+    /// applied once (RFC 9112, section 6.1).
+    pub(crate) fn has_one_framing(&self) -> bool {
+        match self.transfer_encoding {
+            Field::Absent => true,
+            Field::One(coding) => coding.trim_ascii().eq_ignore_ascii_case(b"chunked"),
+            Field::Many => false,
         }
     }
 

@@ -10,7 +10,7 @@ use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use super::told::{self, Problem};
 use crate::{
     Action, Effects, Facts, Gate, Host, KeysAnswer, Project, SETTINGS, Scheme, Secret, Settings, SignatureCheck, Tokens,
-    Unavailable, UnixTime, UserAnswer, WantedKeys, Witness, begin, drive, trace,
+    Unavailable, UnixTime, UserAnswer, UserQuestion, WantedKeys, Witness, begin, drive, trace,
     web::{self, crypto, promise::promise},
 };
 
@@ -251,11 +251,11 @@ impl Effects for Nobody<'_> {
         KeysAnswer::Failed(self.now())
     }
 
-    async fn signature(&self, check: SignatureCheck<'_>) -> bool {
+    async fn signature(&self, check: SignatureCheck<'_>) -> Result<bool, Unavailable> {
         crypto::is_right(check).await
     }
 
-    async fn user(&self, _token: &Secret) -> Result<UserAnswer, Unavailable> {
+    async fn user(&self, _question: &UserQuestion) -> Result<UserAnswer, Unavailable> {
         Err(Unavailable)
     }
 }

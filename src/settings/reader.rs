@@ -34,6 +34,17 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         }
     }
 
+    /// How many connections there may be, if the setting says so.
+    pub(super) fn connections(&mut self, name: &'static str) -> Option<u32> {
+        const MOST: u32 = 1_000_000;
+        let text = self.text(name)?;
+        let most = text.parse().ok().filter(|most| (1..=MOST).contains(most));
+        if most.is_none() {
+            self.wrong(name, &format!("must be a whole number from 1 to {MOST}"));
+        }
+        most
+    }
+
     pub(super) fn boolean(&mut self, name: &'static str, default: bool) -> bool {
         let Some(text) = self.text(name) else { return default };
         match text.to_ascii_lowercase().as_str() {

@@ -17,8 +17,10 @@ pub struct ServerSettings {
     pub tls: Option<TlsSettings>,
     /// What it gives clients time for.
     pub limits: ClientLimits,
-    /// Connections of clients at one time; more of them wait. Nothing if the host chooses.
+    /// Connections of clients at one time: for more, others are closed. Nothing if the host chooses.
     pub max_connections: Option<u32>,
+    /// Bytes of memory for all connections without a valid credential together.
+    pub memory_budget: usize,
     /// Seconds for requests in flight when it is asked to stop; nothing for no limit.
     pub drain_timeout: Option<u64>,
     /// Whether another process may listen at the same address.
@@ -59,21 +61,28 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                 body: self.seconds("AUTH_BODY_TIMEOUT", 60),
                 idle: self.seconds("AUTH_IDLE_TIMEOUT", 75),
             },
-            max_connections: self.max_connections(),
+            max_connections: self.connections("AUTH_MAX_CONNECTIONS"),
+            memory_budget: self.memory_budget(),
             drain_timeout: self.seconds("AUTH_DRAIN_TIMEOUT", 30),
             reuse_port: self.boolean("AUTH_REUSE_PORT", false),
         }
     }
 
-    fn max_connections(&mut self) -> Option<u32> {
-        const NAME: &str = "AUTH_MAX_CONNECTIONS";
-        const MOST: u32 = 1_000_000;
-        let text = self.text(NAME)?;
-        let most = text.parse().ok().filter(|most| (1..=MOST).contains(most));
-        if most.is_none() {
-            self.wrong(NAME, &format!("must be a whole number from 1 to {MOST}"));
-        }
-        most
+    /// A number of bytes, or of the units that people say it in.
+    fn memory_budget(&mut self) -> usize {
+        const NAME: &str = "AUTH_MEMORY_BUDGET";
+        const LEAST: usize = 1 << 20;
+        const DEFAULT: usize = 256 << 20;
+        let Some(text) = self.text(NAME) else { return DEFAULT };
+        let (digits, shift) = [("KB", 10), ("MB", 20), ("GB", 30)]
+            .into_iter()
+            .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?.trim_end(), shift)))
+            .unwrap_or((text.as_str(), 0));
+        let bytes = digits.parse::<u32>().ok().and_then(|number| usize::try_from(u64::from(number) << shift).ok());
+        bytes.filter(|bytes| *bytes >= LEAST).unwrap_or_else(|| {
+            self.wrong(NAME, "must be a number of bytes, or of KB, MB or GB, like 256MB; at least 1MB");
+            DEFAULT
+        })
     }
 
     /// One without the other is no TLS, which whoever set it would not expect.

@@ -55,6 +55,13 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         }
         let allows_anonymous = self.boolean("SUPABASE_ALLOW_ANONYMOUS", true);
         let allows_missing_issuer = self.boolean("SUPABASE_ALLOW_MISSING_ISSUER", false);
+        let allows_hs256 = self.boolean("SUPABASE_ALLOW_HS256", true);
+        if !allows_hs256 && self.text("SUPABASE_JWT_SECRET").is_some() {
+            self.wrong(
+                "SUPABASE_ALLOW_HS256",
+                "is no, but SUPABASE_JWT_SECRET is set, which checks HS256 tokens; unset the secret, or say yes",
+            );
+        }
         let roles = self.list("AUTH_ADMIN_ROLES");
         if roles.is_empty() && self.text("AUTH_ADMIN_ROLES").is_some() {
             self.wrong("AUTH_ADMIN_ROLES", "names no role; unset it, or say * if every user may use /admin");
@@ -102,6 +109,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
                 leeway: u32::try_from(leeway).unwrap_or(0),
             },
             jwt_secret: jwt_secret.map(Secret::new),
+            allows_hs256,
             pinned,
             admin_roles,
             cache_ttl,

@@ -17,6 +17,8 @@ pub struct ProxySettings {
     pub response_timeout: Option<u64>,
     /// Seconds that it may pause within its answer; nothing for no limit.
     pub idle_timeout: Option<u64>,
+    /// Connections to it at one time; more requests wait. Nothing if the host chooses.
+    pub max_connections: Option<u32>,
     /// The path of the certificates, in PEM, that alone are trusted to vouch for it.
     pub ca: Option<String>,
 }
@@ -90,6 +92,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
             connect_timeout: self.seconds("UPSTREAM_CONNECT_TIMEOUT", 5),
             response_timeout: self.seconds("UPSTREAM_TIMEOUT", 300),
             idle_timeout: self.seconds("UPSTREAM_IDLE_TIMEOUT", 0),
+            max_connections: self.connections("UPSTREAM_MAX_CONNECTIONS"),
         }
     }
 

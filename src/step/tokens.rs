@@ -6,7 +6,7 @@ use super::{Outcome, Step, authorized, decided};
 use crate::{
     effects::Unavailable,
     facts::Facts,
-    gate::{Gate, Learned, Lesson, Remembered, Source, StoreNews, TOKENS_FRESH_FOR},
+    gate::{Gate, Learned, Lesson, Remembered, Source, StoreFailure, StoreNews},
     policy::{Policy, Provider},
     time::UnixTime,
     token::{Digest, Match, Secret, StoreError, Tokens},
@@ -14,15 +14,11 @@ use crate::{
 };
 
 pub(super) fn begin_static<'a>(gate: &Gate, facts: &'a Facts<'a>, presented: Result<Digest, Reason>, now: UnixTime) -> Step<'a> {
-    let known = match &gate.tokens {
-        // Whoever brings no token needs no fresh ones to be refused.
-        Source::Store { remembered: Some(known), .. } if presented.is_err() && !known.tokens.is_empty() => Some(&*known.tokens),
-        source => source.known(now),
-    };
-    match known {
-        Some(known) => Step::Decided(compare(&gate.policy, facts, &presented, known, now)),
-        None => {
-            let remembered = gate.tokens.remembered().cloned();
+    match (gate.tokens.known(now), &gate.tokens) {
+        (Some(known), _) => Step::Decided(compare(&gate.policy, facts, &presented, known, now)),
+        (None, Source::Lost(failure)) => Step::Decided(decided(Verdict::Refuse(presented.err().unwrap_or(failure.reason())))),
+        (None, source) => {
+            let remembered = source.remembered().cloned();
             Step::NeedTokens(NeedTokens { policy: Arc::clone(&gate.policy), facts, presented, remembered })
         }
     }
@@ -46,18 +42,12 @@ impl<'a> NeedTokens<'a> {
                     let outcome = compare(&self.policy, self.facts, &self.presented, &tokens, now);
                     return learned(StoreNews::Read(Remembered { tokens: Arc::new(tokens), at: now }), None, outcome);
                 }
-                // Whoever empties the list means that nobody is to pass, and nothing that is remembered may stand in for it.
-                Ok(Err(error @ StoreError::NoTokens)) => {
-                    let nobody = Remembered { tokens: Arc::default(), at: now.before(TOKENS_FRESH_FOR) };
-                    let verdict = Verdict::Refuse(self.presented.err().unwrap_or(Reason::StoreMisconfigured));
-                    return learned(StoreNews::Read(nobody), Some(error), decided(verdict));
-                }
-                Ok(Err(error)) => (Reason::StoreMisconfigured, Some(error)),
-                Err(Unavailable) => (Reason::StoreUnavailable, None),
+                Ok(Err(error)) => (StoreFailure::Unusable, Some(error)),
+                Err(Unavailable) => (StoreFailure::Unreadable, None),
             };
         let outcome = match self.remembered.filter(|known| known.is_usable(now)) {
             Some(known) => compare(&self.policy, self.facts, &self.presented, &known.tokens, now),
-            None => decided(Verdict::Refuse(self.presented.err().unwrap_or(failure))),
+            None => decided(Verdict::Refuse(self.presented.err().unwrap_or(failure.reason()))),
         };
         learned(StoreNews::Failed(now), store_error, outcome)
     }

@@ -6,11 +6,14 @@ use super::{Outcome, Step, authorized, begin_static, decided};
 use crate::{
     effects::{KeysAnswer, Unavailable, UserAnswer},
     facts::Facts,
+    failures::Failures,
     gate::{Gate, Learned, Lesson, Source},
     json::Json,
-    jwt::{self, Claims, Untrusted},
+    jwt::{self, Claims, Segments, Untrusted},
     keys::{Algorithm, Jwks, Key, KeyNews, KnownKeys, Lookup, SelectedKey, Thumbprint},
     policy::{Policy, Supabase},
+    proxies,
+    questions::UserQuestion,
     time::UnixTime,
     token::{Digest, Match, Secret},
     verdict::{Identity, Reason, Verdict},
@@ -24,6 +27,10 @@ struct Matter<'a> {
     presented: Digest,
     /// The key that the token is known not to be signed with.
     forged: Option<Thumbprint>,
+    /// Whether the project has refused the token of late.
+    is_refused: bool,
+    /// Whether the project has vouched for it before.
+    is_known: bool,
     learned: Learned,
     used_stale_keys: bool,
 }
@@ -39,13 +46,19 @@ impl Matter<'_> {
         self.decide(Verdict::Refuse(reason))
     }
 
+    /// Refuses a token that the project does not know, and remembers it, so that the project is not asked again and again.
+    fn refuse_user(mut self, supabase: &Supabase, now: UnixTime) -> Outcome {
+        self.learned.0.push(Lesson::Refused(self.presented, now..supabase.remembered_until(now)));
+        self.refuse(Reason::UserRefused)
+    }
+
     /// Lets a user in, and remembers it for the next time that the same token comes.
     fn admit(mut self, supabase: &Supabase, claims: Claims, now: UnixTime) -> Outcome {
         // It may have ended while others were asked.
         if claims.have_expired(&supabase.expected, now) {
             return self.refuse(Reason::ExpiredToken);
         }
-        let expires = UnixTime::from_millis((claims.expires * 1000.0) as u64);
+        let expires = expiry(&claims);
         let identity = Identity::user(claims.subject, claims.role, expires);
         let until = supabase.remembered_until(now).min(expires);
         if until > now {
@@ -56,45 +69,50 @@ impl Matter<'_> {
     }
 }
 
+fn expiry(claims: &Claims) -> UnixTime {
+    UnixTime::from_millis((claims.expires * 1000.0) as u64)
+}
+
 pub(super) fn begin_with_users<'a>(gate: &mut Gate, facts: &'a Facts<'a>, token: &'a [u8], now: UnixTime) -> Step<'a> {
     let presented = Digest::of(token);
-    let is_jwt = jwt::looks_like_jwt(token);
-    let known = match &gate.tokens {
-        // No user waits for the store of static tokens. So none in it can look like a user's.
-        Source::Store { .. } if is_jwt => None,
-        source => source.known(now),
-    };
-    match known.map(|tokens| tokens.find(&presented, now)) {
-        Some(Match::Accepted) => return Step::Decided(authorized(&gate.policy, facts, Identity::STATIC)),
-        Some(Match::Expired) => return Step::Decided(decided(Verdict::Refuse(Reason::ExpiredStaticToken))),
-        Some(Match::Unknown) | None if is_jwt => {}
-        Some(Match::Unknown) => return Step::Decided(decided(Verdict::Refuse(Reason::InvalidToken))),
-        None => return begin_static(gate, facts, Ok(presented), now),
+    if let Source::Fixed(tokens) = &gate.tokens {
+        match tokens.find(&presented, now) {
+            Match::Accepted => return Step::Decided(authorized(&gate.policy, facts, Identity::STATIC)),
+            Match::Expired => return Step::Decided(decided(Verdict::Refuse(Reason::ExpiredStaticToken))),
+            Match::Unknown => {}
+        }
     }
     if let Some(identity) = gate.users.get(&presented, now) {
         return Step::Decided(Outcome { was_remembered: Some(true), ..authorized(&gate.policy, facts, identity) });
     }
+    // Read only where the token is not remembered. No user waits for the store of static tokens: so none in it can be a JWT.
+    let Some(segments) = jwt::split(token) else { return begin_static(gate, facts, Ok(presented), now) };
     let matter = Matter {
         policy: Arc::clone(&gate.policy),
         facts,
         forged: gate.forged.get(&presented, now),
+        is_refused: gate.refused.get(&presented, now).is_some(),
+        is_known: gate.vouched.get(&presented, now).is_some(),
         presented,
         learned: Learned::default(),
         used_stale_keys: false,
     };
-    user_token(matter, &gate.keys, token, now)
+    user_token(matter, &gate.keys, (token, segments), now)
 }
 
-fn user_token<'a>(matter: Matter<'a>, keys: &KnownKeys, token: &'a [u8], now: UnixTime) -> Step<'a> {
+fn user_token<'a>(matter: Matter<'a>, keys: &KnownKeys, (token, segments): (&'a [u8], Segments<'a>), now: UnixTime) -> Step<'a> {
     let policy = Arc::clone(&matter.policy);
     let Some(supabase) = &policy.supabase else { return Step::Decided(matter.refuse(Reason::InvalidToken)) };
     // Claims come first: they cost nothing, and nobody is asked about a token that could not pass anyway. That one is
     // expired can be told by anyone who reads it.
-    let (jwt, claims) = match Untrusted::read(token, &supabase.expected, now) {
+    let (jwt, claims) = match Untrusted::read(segments, &supabase.expected, now) {
         Ok(read) => read,
         Err(reason) => return Step::Decided(matter.refuse(reason)),
     };
     if jwt.algorithm == Algorithm::Hs256 {
+        if !supabase.allows_hs256 {
+            return Step::Decided(matter.refuse(Reason::UnsupportedAlgorithm));
+        }
         return match &supabase.jwt_secret {
             Some(secret) if jwt.is_signed_with(secret.reveal().as_bytes()) => Step::Decided(matter.admit(supabase, claims, now)),
             Some(_) => Step::Decided(matter.refuse(Reason::BadSignature)),
@@ -117,9 +135,10 @@ fn user_token<'a>(matter: Matter<'a>, keys: &KnownKeys, token: &'a [u8], now: Un
     }
 }
 
-/// The project is asked about a token, but not for somebody who has failed too often.
+/// The project is asked about a token, but not about one that it has just refused, nor for a client that has failed too often.
 fn ask_about<'a>(matter: Matter<'a>, claims: Claims, token: &'a [u8]) -> Step<'a> {
     match matter.facts.wait {
+        _ if matter.is_refused => Step::Decided(matter.refuse(Reason::UserRefused)),
         Some(_) => Step::Decided(matter.refuse(Reason::TooManyFailures)),
         None => Step::NeedUser(NeedUser { matter, claims, token }),
     }
@@ -238,14 +257,16 @@ impl<'a> NeedSignature<'a> {
         Some(SignatureCheck { key: self.key.get()?, message: self.jwt.message, signature: &self.jwt.signature })
     }
 
-    /// Goes on with whether the signature is right.
-    pub fn provide(mut self, is_right: bool, now: UnixTime) -> Step<'a> {
+    /// Goes on with whether the signature is right, if it could be checked at all. Only of a wrong one something is kept.
+    pub fn provide(mut self, is_right: Result<bool, Unavailable>, now: UnixTime) -> Step<'a> {
         let policy = Arc::clone(&self.matter.policy);
         let (Some(supabase), Some(key)) = (&policy.supabase, self.key.get()) else {
             return Step::Decided(self.matter.refuse(Reason::BadSignature));
         };
-        if is_right {
-            return Step::Decided(self.matter.admit(supabase, self.claims, now));
+        match is_right {
+            Ok(true) => return Step::Decided(self.matter.admit(supabase, self.claims, now)),
+            Ok(false) => {}
+            Err(Unavailable) => return Step::Decided(self.matter.refuse(Reason::KeysUnavailable)),
         }
         let lesson = Lesson::Forged(self.matter.presented, key.thumbprint, now..supabase.remembered_until(now));
         self.matter.learned.0.push(lesson);
@@ -262,22 +283,28 @@ pub struct NeedUser<'a> {
 }
 
 impl<'a> NeedUser<'a> {
-    /// The token to ask about.
-    pub fn token(&self) -> Secret {
+    /// What to ask.
+    pub fn question(&self) -> UserQuestion {
         // It is ASCII by its parser.
-        Secret::new(core::str::from_utf8(self.token).unwrap_or_default().to_owned())
+        let token = Secret::new(core::str::from_utf8(self.token).unwrap_or_default().to_owned());
+        let client = self.matter.policy.client(self.matter.facts).and_then(proxies::parsed).map(Failures::key);
+        UserQuestion::new(token, self.matter.is_known, client)
     }
 
     /// Goes on with the answer of the user endpoint.
-    pub fn provide(self, answer: Result<UserAnswer, Unavailable>, now: UnixTime) -> Step<'a> {
+    pub fn provide(mut self, answer: Result<UserAnswer, Unavailable>, now: UnixTime) -> Step<'a> {
         let policy = Arc::clone(&self.matter.policy);
         let body = answer.as_ref().ok().and_then(|answer| Json::parse(&answer.body));
         let id = body.as_ref().and_then(|body| body.get("id")).and_then(Json::as_str);
         Step::Decided(match (answer.as_ref().map(|answer| answer.status), &policy.supabase) {
-            (Ok(200), Some(supabase)) if id == Some(&self.claims.subject) => self.matter.admit(supabase, self.claims, now),
-            (Ok(200), Some(_)) if id.is_some() => self.matter.refuse(Reason::UserRefused),
+            (Ok(200), Some(supabase)) if id == Some(&self.claims.subject) => {
+                let holds = now..expiry(&self.claims);
+                self.matter.learned.0.push(Lesson::Vouched(self.matter.presented, holds));
+                self.matter.admit(supabase, self.claims, now)
+            }
+            (Ok(200), Some(supabase)) if id.is_some() => self.matter.refuse_user(supabase, now),
             (Ok(401), _) if answer.as_ref().is_ok_and(UserAnswer::is_about_api_key) => self.matter.refuse(Reason::ApiKeyRefused),
-            (Ok(400 | 401 | 403 | 404), _) => self.matter.refuse(Reason::UserRefused),
+            (Ok(400 | 401 | 403 | 404), Some(supabase)) => self.matter.refuse_user(supabase, now),
             _ => self.matter.refuse(Reason::UserUnavailable),
         })
     }

@@ -127,7 +127,7 @@ mod tests {
 
     use super::JwtTrace;
     use crate::{
-        jwt::Untrusted,
+        jwt::{self, Untrusted},
         trace::tests::{NOW, settings},
         verdict::Reason,
     };
@@ -167,13 +167,13 @@ mod tests {
             token(HEADER, &format!("{{{}}}", members.join(",")))
         };
         let sound = claims_with(None);
-        assert!(Untrusted::read(sound.as_bytes(), &expected, NOW).is_ok());
+        assert!(Untrusted::read(jwt::split(sound.as_bytes()).unwrap(), &expected, NOW).is_ok());
         let seen = JwtTrace::of(sound.as_bytes(), &expected, NOW);
         assert_eq!((seen.algorithm.as_deref(), seen.key_id.as_deref(), seen.problem), (Some("ES256"), Some("k1"), None));
         assert!(seen.claims.iter().all(|claim| claim.problem.is_none()), "{seen:?}");
         for (name, value, reason) in spoiled {
             let token = claims_with(Some((name, value)));
-            assert_eq!(Untrusted::read(token.as_bytes(), &expected, NOW).unwrap_err(), reason, "{name}");
+            assert_eq!(Untrusted::read(jwt::split(token.as_bytes()).unwrap(), &expected, NOW).unwrap_err(), reason, "{name}");
             let seen = JwtTrace::of(token.as_bytes(), &expected, NOW);
             let wrong: Vec<_> = seen.claims.iter().filter_map(|claim| Some((claim.name, claim.problem?))).collect();
             assert_eq!(wrong, [(name, reason)]);

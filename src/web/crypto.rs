@@ -5,8 +5,8 @@ use std::{cell::RefCell, collections::BTreeMap};
 use js_sys::Promise;
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
-use super::resolved;
-use crate::{Key, SignatureCheck, Thumbprint};
+use super::{resolved, warn};
+use crate::{Key, SignatureCheck, Thumbprint, Unavailable};
 
 #[wasm_bindgen(module = "/src/web/platform.js")]
 extern "C" {
@@ -23,24 +23,30 @@ thread_local! {
     static IMPORTED: RefCell<BTreeMap<Thumbprint, JsValue>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// Whether a signature is right. A key that the platform does not take makes none right.
-pub(crate) async fn is_right(check: SignatureCheck<'_>) -> bool {
-    let Some(key) = imported(check.key).await else { return false };
-    // Views of this memory, and no copies: WebCrypto takes its own before it returns.
-    let outcome = resolved(verify(&key, check.signature, check.message)).await;
-    outcome.is_ok_and(|is_right| is_right.as_bool() == Some(true))
+/// Whether a signature is right. Where the platform fails, or does not take the key, that is not known.
+pub(crate) async fn is_right(check: SignatureCheck<'_>) -> Result<bool, Unavailable> {
+    let checked = async {
+        let key = imported(check.key).await?;
+        // Views of this memory, and no copies: WebCrypto takes its own before it returns.
+        let is_right = resolved(verify(&key, check.signature, check.message)).await?;
+        is_right.as_bool().ok_or(is_right)
+    };
+    checked.await.map_err(|error: JsValue| {
+        warn(&format!("A signature could not be checked: {error:?}"));
+        Unavailable
+    })
 }
 
-async fn imported(key: &Key) -> Option<JsValue> {
+async fn imported(key: &Key) -> Result<JsValue, JsValue> {
     if let Some(known) = IMPORTED.with_borrow(|keys| keys.get(&key.thumbprint).cloned()) {
-        return Some(known);
+        return Ok(known);
     }
-    let imported = resolved(import_key(&key.to_jwk(), key.algorithm.name())).await.ok()?;
+    let imported = resolved(import_key(&key.to_jwk(), key.algorithm.name())).await?;
     IMPORTED.with_borrow_mut(|keys| {
         if keys.len() >= MAX_KEYS {
             keys.clear();
         }
         keys.insert(key.thumbprint, imported.clone());
     });
-    Some(imported)
+    Ok(imported)
 }

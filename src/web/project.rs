@@ -11,8 +11,8 @@ use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 
 use super::{lines, now, pause, promise::promise, resolved, warn, within};
 use crate::{
-    FAILURE_COOLDOWN, FetchedKeys, Jwks, KeysAnswer, MAX_JWKS, MISS_COOLDOWN, Project as Settings, Secret, USABLE_FOR,
-    Unavailable, UnixTime, UserAnswer, WantedKeys, lifetime,
+    FAILURE_COOLDOWN, FetchedKeys, Jwks, KeysAnswer, MAX_JWKS, MISS_COOLDOWN, Project as Settings, Questions, USABLE_FOR,
+    Unavailable, UnixTime, UserAnswer, UserQuestion, WantedKeys, lifetime,
 };
 
 #[wasm_bindgen(module = "/src/web/platform.js")]
@@ -23,11 +23,11 @@ extern "C" {
 /// A user is a page of JSON at most.
 const MAX_USER: usize = 256 * 1024;
 
-/// Questions about users at one time, in one isolate.
-const MAX_QUESTIONS: usize = 32;
-
 /// Between two looks at whether another request has brought the keys, in milliseconds.
 const LOOK_EVERY: f64 = 10.0;
+
+/// Between two looks at whether there is a place for a question, in milliseconds.
+const LOOK_FOR_PLACE_EVERY: f64 = 50.0;
 
 /// For how long all the looking at what others left may take, in milliseconds.
 const LOOKING: u64 = 1000;
@@ -62,8 +62,8 @@ pub(crate) struct Project {
     failed_at: Cell<Option<UnixTime>>,
     /// When fresh ones were replaced, for a key that they lacked.
     missed_at: Cell<Option<UnixTime>>,
-    /// When the questions began that are not known to be answered.
-    questions: RefCell<Vec<UnixTime>>,
+    /// The questions that are not known to be answered.
+    questions: RefCell<Questions>,
 }
 
 /// Keys, and when they were fetched.
@@ -208,30 +208,37 @@ impl Project {
     }
 
     /// What the project says of a token. Nothing of the client's goes there but the token itself.
-    pub(crate) async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable> {
-        let began = now();
-        {
-            let mut questions = self.questions.borrow_mut();
-            questions.retain(|earlier| is_within(*earlier, self.timeout()));
-            if questions.len() >= MAX_QUESTIONS {
-                warn("Too many questions about users at once");
-                return Err(Unavailable);
-            }
-            questions.push(began);
-        }
-        let bearer = format!("Bearer {}", token.reveal());
+    pub(crate) async fn user(&self, question: &UserQuestion) -> Result<UserAnswer, Unavailable> {
+        let Some(number) = self.place(question).await else {
+            warn("Too many questions about users at once");
+            return Err(Unavailable);
+        };
+        let bearer = format!("Bearer {}", question.token.reveal());
         let headers = lines(["apikey", self.settings.key.reveal(), "authorization", &bearer].into_iter());
         let answer = self.get(&self.settings.user_url(), &headers, MAX_USER).await;
-        let mut questions = self.questions.borrow_mut();
-        if let Some(at) = questions.iter().position(|earlier| *earlier == began) {
-            questions.swap_remove(at);
-        }
+        self.questions.borrow_mut().end(number);
         match answer {
             Ok((status, _, body)) => Ok(UserAnswer { status, body }),
             Err(problem) => {
                 warn(&format!("The user endpoint of the Supabase project could not be asked: {problem}"));
                 Err(Unavailable)
             }
+        }
+    }
+
+    /// A place among the questions, as soon as there is one. No request can await the end of another's, so it looks from time
+    /// to time.
+    async fn place(&self, question: &UserQuestion) -> Option<u64> {
+        let came = now();
+        loop {
+            let mut questions = self.questions.borrow_mut();
+            questions.forget(self.timeout(), now());
+            let number = questions.begin(question, now());
+            drop(questions);
+            if number.is_some() || !is_within(came, self.timeout()) {
+                return number;
+            }
+            pause(LOOK_FOR_PLACE_EVERY).await;
         }
     }
 

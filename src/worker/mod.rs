@@ -41,8 +41,8 @@ use worker::{Env, worker_sys};
 
 use crate::{
     Action, Answer, Effects, Facts, Forward, Gate, Host, Identity, KeysAnswer, MISCONFIGURED, Outcome, Policy, ProxySettings,
-    Reason, Secret, Settings, SettingsErrors, SignatureCheck, Tokens, Unavailable, UnixTime, UserAnswer, Verdict, WantedKeys,
-    begin, drive,
+    Reason, Secret, Settings, SettingsErrors, SignatureCheck, Tokens, Unavailable, UnixTime, UserAnswer, UserQuestion, Verdict,
+    WantedKeys, begin, drive,
     facts::Asker,
     is_request_id,
     web::{self, crypto, project::Project, request::Snapshot, respond},
@@ -189,13 +189,13 @@ impl Effects for EdgeHost<'_> {
         }
     }
 
-    async fn signature(&self, check: SignatureCheck<'_>) -> bool {
+    async fn signature(&self, check: SignatureCheck<'_>) -> Result<bool, Unavailable> {
         crypto::is_right(check).await
     }
 
-    async fn user(&self, token: &Secret) -> Result<UserAnswer, Unavailable> {
+    async fn user(&self, question: &UserQuestion) -> Result<UserAnswer, Unavailable> {
         match &self.loaded.project {
-            Some(project) => project.user(token).await,
+            Some(project) => project.user(question).await,
             None => Err(Unavailable),
         }
     }

@@ -182,12 +182,26 @@ describe("edge: an outage of KV", () => {
       assert.deepEqual([await ask(url, TOKEN), await ask(url, OTHER)], [SERVED, REFUSED]);
     }));
 
-  test("a deleted token is no outage", () =>
-    withFakeKv({}, async ({ kv, url }) => {
-      assert.deepEqual(await ask(url, TOKEN), SERVED);
-      kv.value = undefined;
-      await looksAgain(kv, url, "it is asked again");
-      assert.deepEqual(await ask(url, TOKEN), NOT_CONFIGURED);
+  for (const [title, value] of [["a deleted key", undefined], ["an emptied list", '{"tokens":[]}'], ["a blank value", " "]]) {
+    test(`${title} is no outage: it revokes every token, also for an isolate that starts`, () =>
+      withFakeKv({ count: 2 }, async ({ kv, urls: [url, fresh], log }) => {
+        assert.deepEqual(await ask(url, TOKEN), SERVED);
+        kv.value = value;
+        await looksAgain(kv, url, "it is asked again");
+        for (const each of [url, fresh]) assert.deepEqual([await ask(each, TOKEN), await ask(each)], [NOT_CONFIGURED, NOT_CONFIGURED]);
+        assert.match(log(), /No token is configured/);
+        kv.fails = "500";
+        await until("what was revoked does not come back with an outage", 45_000, async () => (await ask(url, TOKEN))[1] === UNAVAILABLE[1]);
+        [kv.fails, kv.value] = [undefined, OTHER];
+        assert.deepEqual([await ask(url, OTHER), await ask(url, TOKEN)], [SERVED, REFUSED]);
+      }));
+  }
+
+  test("an unusable value is an error for an isolate that starts", () =>
+    withFakeKv({}, async ({ kv, url, log }) => {
+      kv.value = '{"tokens":[{';
+      assert.deepEqual([await ask(url, TOKEN), (await ask(url))[0]], [[500, "Authentication is misconfigured"], 401]);
+      assert.match(log(), /holds something unusable/);
     }));
 });
 

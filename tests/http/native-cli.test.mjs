@@ -159,7 +159,7 @@ describe("check", () => {
     await withHome(`worker_auth_token: ${TOKEN}\n`, async (home) => {
       const { is } = await check(provider, { home });
       is("deployment_file", "ok");
-      is("token", "ok", /test-tok\.\.\.efgh from: Config file/);
+      is("token", "ok", /\*\*\* worker_auth_token, from: Config file/);
     });
     await withHome(`worker_auth_token: ${TOKEN}\n`, async (home, file) => {
       const { is, of } = await check(provider, { home });

@@ -69,6 +69,8 @@ describe("start", () => {
 });
 
 describe("banner", () => {
+  /** 40 characters: shorter ones are masked whole. */
+  const LONG = "test-token-0123456789-abcdefg-0123456789";
   const head = (masked, source) => [
     LINE,
     "AUTHENTICATION",
@@ -80,26 +82,28 @@ describe("banner", () => {
   const linesOf = (host) => host.output.stdout.trimEnd().split("\n");
 
   test("a token from the environment is masked", async () => {
-    await serving({ settings: STATIC }, async (host) => {
+    await serving({ settings: { ...PROVIDER, WORKER_AUTH_TOKEN: LONG } }, async (host) => {
       const lines = linesOf(host);
-      assert.deepEqual(lines.slice(0, 6), head("test-tok...efgh", "Environment variable (WORKER_AUTH_TOKEN)"));
+      assert.deepEqual(lines.slice(0, 6), head("test-tok...6789", "Environment variable (WORKER_AUTH_TOKEN)"));
       assert.equal(lines.at(-1), LINE);
-      assert.ok(!host.output.stdout.includes(TOKEN));
+      assert.ok(!host.output.stdout.includes(LONG));
       for (const endpoint of ["/health", "/ping"]) assert.ok(host.output.stdout.includes(endpoint), "public endpoints are listed");
     });
   });
 
   test("a short token is not shown at all", async () => {
-    await serving({ settings: { ...PROVIDER, WORKER_AUTH_TOKEN: "test-token-short" } }, async (host) => {
-      assert.equal(linesOf(host)[4], "🔑 Token: ***");
-    });
+    for (const short of ["test-token-short", LONG.slice(0, 39)]) {
+      await serving({ settings: { ...PROVIDER, WORKER_AUTH_TOKEN: short } }, async (host) => {
+        assert.equal(linesOf(host)[4], "🔑 Token: ***");
+      });
+    }
   });
 
   test("a token from the file is masked", async () => {
-    await withHome(`worker_auth_token: ${TOKEN}\n`, (home, file) =>
+    await withHome(`worker_auth_token: ${LONG}\n`, (home, file) =>
       serving({ home, settings: PROVIDER }, async (host) => {
-        assert.deepEqual(linesOf(host).slice(0, 6), head("test-tok...efgh", `Config file (${file})`));
-        assert.ok(!host.output.stdout.includes(TOKEN));
+        assert.deepEqual(linesOf(host).slice(0, 6), head("test-tok...6789", `Config file (${file})`));
+        assert.ok(!host.output.stdout.includes(LONG));
       }),
     );
   });

@@ -54,7 +54,7 @@ test("tokens are made and masked", () => {
   const token = generateToken();
   assert.match(token, /^[\w-]{43}$/);
   assert.notEqual(token, generateToken());
-  assert.equal(maskToken("abcdefgh-0123456789-wxyz"), "abcdefgh...wxyz");
+  assert.equal(maskToken("abcdefgh-0123456789-0123456789-01234wxyz"), "abcdefgh...wxyz");
   assert.equal(maskToken("short"), "***");
 });
 

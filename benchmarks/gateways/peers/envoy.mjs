@@ -53,7 +53,7 @@ const ask = (gateway) => [
   }),
 ];
 
-const removed = ["x-user-id", "x-auth-token-type", "x-auth-role", "x-admin-token", "x-real-ip", "forwarded"];
+const removed = ["x-user-id", "x-auth-token-type", "x-auth-role", "x-real-ip", "forwarded"];
 
 export const envoy = {
   name: "Envoy",

@@ -14,7 +14,7 @@ TOKEN = os.environ["TOKEN"]
 KEY = os.environ["KEY"]
 CACHE_MAX = int(os.environ["CACHE"])
 BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
-OWN = {"x-user-id", "x-auth-token-type", "x-auth-role", "x-admin-token", "x-real-ip", "forwarded"}
+OWN = {"x-user-id", "x-auth-token-type", "x-auth-role", "x-real-ip", "forwarded"}
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "proxy-connection"}
 DROPPED = OWN | HOP_BY_HOP | {"host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"}
 

@@ -60,7 +60,6 @@ frontend f
   http-request del-header x-auth-token-type
   http-request del-header x-auth-role
   ${rules(auth).join("\n  ")}
-  http-request del-header x-admin-token
   http-request del-header x-real-ip
   http-request del-header forwarded
   http-request set-header x-forwarded-for %[src]

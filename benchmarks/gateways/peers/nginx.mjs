@@ -16,14 +16,14 @@ export const upstream = (port) =>
   server(
     `upstream-${port}`,
     `server { listen 127.0.0.1:${port} backlog=4096; location / { return 200 "ok"; }
-     location = /echo { return 200 "$http_x_user_id|$http_x_auth_token_type|$http_x_auth_role|$http_x_forwarded_for|$http_x_forwarded_proto|$http_x_forwarded_host|$http_x_admin_token|$http_x_real_ip|$http_forwarded"; } }`,
+     location = /echo { return 200 "$http_x_user_id|$http_x_auth_token_type|$http_x_auth_role|$http_x_forwarded_for|$http_x_forwarded_proto|$http_x_forwarded_host|$http_x_real_ip|$http_forwarded"; } }`,
   );
 
 const pool = (name, port) => `upstream ${name} { server 127.0.0.1:${port}; keepalive 256; keepalive_requests 100000000; }`;
 
 const proxy = (user, type) => `proxy_pass http://api; proxy_http_version 1.1; proxy_read_timeout 300s; proxy_buffering off;
   proxy_set_header Connection ""; proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme;
-  proxy_set_header X-Forwarded-Host $http_host; proxy_set_header Forwarded ""; proxy_set_header X-Real-IP ""; proxy_set_header X-Admin-Token "";
+  proxy_set_header X-Forwarded-Host $http_host; proxy_set_header Forwarded ""; proxy_set_header X-Real-IP "";
   proxy_set_header X-User-Id ${user}; proxy_set_header X-Auth-Token-Type ${type};`;
 
 const ASK = `location = /.ask { internal; proxy_pass http://gateway/.auth/verify; proxy_http_version 1.1; proxy_pass_request_body off;

@@ -6,23 +6,24 @@ use std::{
     sync::Arc,
 };
 
-use nodetool_edge_auth::{Provider, Tokens};
+use nodetool_edge_auth::{Provider, SettingsErrors, Tokens};
 use tokio::sync::watch;
 
 use super::{Failure, Given};
 use crate::{
     admin::Admin,
     banner::Banner,
+    follow::TokenFile,
     gateway::Gateway,
     judge::Judge,
-    log,
+    log, loops,
     metrics::Metrics,
     pool::Reach,
     project::Project,
     server::{self, Listening, Serving, StartError},
     store::{self, Found, TokenSource},
     tls::{self, Certificate, Renewal},
-    watch::{TokenFile, Watch},
+    watch::Watch,
 };
 
 pub(super) fn run(given: Given, inherited: Option<Listening>) -> Result<(), Failure> {
@@ -37,7 +38,8 @@ pub(super) fn run(given: Given, inherited: Option<Listening>) -> Result<(), Fail
     }
 
     let found = given.found(store::find_or_generate)?;
-    let settings = given.settings;
+    let mut settings = given.settings;
+    settings.policy.identify(fastrand::u64(..));
     let tokens = found.as_ref().map_or(Ok(Tokens::default()), Found::tokens)?;
     let reach = Reach::new(&settings);
     let certificate = settings.server.tls.as_ref().map(Certificate::new);
@@ -47,13 +49,14 @@ pub(super) fn run(given: Given, inherited: Option<Listening>) -> Result<(), Fail
         Some(listening) => listening,
         None => server::listen(settings.server.listen, settings.server.reuse_port, PUBLIC)?,
     };
+    loops::check(listening.address(), settings.proxy.upstream.as_ref()).map_err(|error| SettingsErrors(vec![error]))?;
     let admin = settings.server.admin_listen.map(|address| server::listen(address, false, "AUTH_ADMIN_LISTEN")).transpose()?;
     let banner = Banner { policy: &settings.policy, found: found.as_ref(), shows_token: found.as_ref().is_some_and(shows_token) };
     // Nobody to read it is no reason not to serve.
     let _ = banner.print(&mut io::stdout().lock());
 
     let project = settings.project.as_ref().map(|project| Project::new(project, Arc::clone(&counters))).transpose()?;
-    let (in_force, tokens) = watch::channel(Arc::new(tokens));
+    let (in_force, tokens) = watch::channel(Ok(Arc::new(tokens)));
     let file = found.as_ref().and_then(Found::path).map(Path::to_owned);
     let mut watches: Vec<Watch> =
         file.map(|file| Watch::new(vec![file.clone()], TokenFile::new(file, in_force, counters))).into_iter().collect();

@@ -28,6 +28,8 @@ enum Failure {
     Store(#[from] StoreError),
     #[error("there is no token yet in {0}; start the gateway or run `nodetool-auth token rotate`, which make one")]
     NoToken(String),
+    #[error("{0} holds no token, and an empty list of accepted tokens; run `nodetool-auth token rotate`, which makes one")]
+    NoneAccepted(String),
     #[error("{0} holds only hashes of tokens; ask those who have the tokens, or run `nodetool-auth token rotate` for one more")]
     OnlyHashes(String),
     #[error("WORKER_AUTH_TOKEN is set, so the deployment file is not read; change the variable where it is set, or unset it")]
@@ -113,11 +115,12 @@ fn show(arguments: &ArgMatches) -> Result<(), Failure> {
     let is_revealed = arguments.get_flag("reveal");
     let shown = shown(token, is_revealed);
     let source = &found.source;
-    let text = if is_revealed { shown.clone() } else { format!("Token: {shown}\nSource: {source}") };
+    let key = found.key.map_or_else(String::new, |key| format!("\nKey: {key}"));
+    let text = if is_revealed { shown.clone() } else { format!("Token: {shown}\nSource: {source}{key}") };
     print(arguments, &text, || {
         let kind = if found.path().is_some() { "file" } else { "environment" };
         json!({ "token": shown, "revealed": is_revealed, "source": kind, "path": found.path().map(|path| path.to_string_lossy()),
-            "accepted_tokens": found.accepted.len() })
+            "key": found.key, "accepted_tokens": found.accepted.len() })
     })
 }
 
@@ -185,7 +188,11 @@ fn hash(arguments: &ArgMatches) -> Result<(), Failure> {
 fn path(arguments: &ArgMatches) -> Result<(), Failure> {
     let values = given(arguments);
     let path = store::config_path(|name| values.get(name).cloned())?;
-    print(arguments, &path.to_string_lossy(), || json!({ "path": path.to_string_lossy(), "exists": path.exists() }))
+    print(arguments, &path.to_string_lossy(), || {
+        // A file that cannot be used has a place all the same.
+        let key = store::look(&path).ok().and_then(|found| found.key);
+        json!({ "path": path.to_string_lossy(), "exists": path.exists(), "key": key })
+    })
 }
 
 /// The token that a gateway would start with. Nothing is written.
@@ -198,14 +205,23 @@ fn in_use(arguments: &ArgMatches) -> Result<Found, Failure> {
     let found = store::look(&store::config_path(get)?)?;
     match &found.source {
         TokenSource::Generated(path) => Err(Failure::NoToken(path.display().to_string())),
-        _ => Ok(found),
+        _ => {
+            if let Some(conflict) = found.conflict() {
+                tracing::warn!("{conflict}");
+            }
+            Ok(found)
+        }
     }
 }
 
 fn token_of(found: &Found) -> Result<&Secret, Failure> {
     let place = || found.path().map(|path| path.display().to_string()).unwrap_or_default();
     found.tokens()?;
-    found.token.as_ref().ok_or_else(|| Failure::OnlyHashes(place()))
+    found.token.as_ref().ok_or_else(
+        || {
+            if found.is_empty() { Failure::NoneAccepted(place()) } else { Failure::OnlyHashes(place()) }
+        },
+    )
 }
 
 fn shown(token: &Secret, is_revealed: bool) -> String {

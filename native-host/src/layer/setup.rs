@@ -10,11 +10,12 @@ use nodetool_edge_auth::{Host, Provider, Settings, SettingsErrors, Tokens};
 use tokio::{sync::watch, task::AbortHandle};
 
 use crate::{
+    follow::TokenFile,
     judge::Judge,
     metrics::Counters,
     project::Project,
     store::{self, Found, StoreError, TokenSource},
-    watch::{TokenFile, Watch},
+    watch::Watch,
 };
 
 /// Why there is no layer.
@@ -64,13 +65,13 @@ impl Shared {
         }
         let found = found(&settings, get)?;
         let tokens = found.as_ref().map_or(Ok(Tokens::default()), Found::tokens)?;
-        if settings.policy.provider() == Provider::Static && tokens.is_empty() {
+        if settings.policy.provider() == Provider::Static && found.is_none() {
             return Err(SetupError::NoToken);
         }
         let counters = Arc::<Counters>::default();
         let project = settings.project.as_ref().map(|project| Project::new(project, Arc::clone(&counters)));
         let project = project.transpose().map_err(|_| SetupError::Project)?;
-        let (in_force, tokens) = watch::channel(Arc::new(tokens));
+        let (in_force, tokens) = watch::channel(Ok(Arc::new(tokens)));
         let file = found.as_ref().and_then(Found::path).map(Path::to_owned);
         let watch =
             file.map(|file| Watch::new(vec![file.clone()], TokenFile::new(file, in_force, Arc::clone(&counters))).start());
@@ -104,6 +105,6 @@ fn found(settings: &Settings, get: impl Fn(&str) -> Option<String>) -> Result<Op
     if let TokenSource::Generated(_) = found.source {
         return Ok(None);
     }
-    store::warn_of_others(&path);
+    found.warn();
     Ok(Some(found))
 }

@@ -24,6 +24,8 @@ pub(super) struct Activity {
     /// Bodies of requests that somebody still reads. One may go on when its request is answered.
     uploads: AtomicU32,
     has_served: AtomicBool,
+    /// Whether one of its requests had a valid credential.
+    is_authenticated: AtomicBool,
     is_http2: AtomicBool,
     /// Whether the head of a request has begun, and the request has not.
     is_in_head: AtomicBool,
@@ -82,6 +84,14 @@ impl Limits {
     }
 }
 
+/// The lowest rank is closed first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    pub(super) is_authenticated: bool,
+    /// When its last answer was over, or its request began to come.
+    since: Instant,
+}
+
 /// What a look at a connection finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
@@ -101,6 +111,7 @@ impl Activity {
             in_flight: AtomicU32::new(0),
             uploads: AtomicU32::new(0),
             has_served: AtomicBool::new(false),
+            is_authenticated: AtomicBool::new(false),
             is_http2: AtomicBool::new(false),
             is_in_head: AtomicBool::new(false),
             has_body: AtomicBool::new(false),
@@ -144,6 +155,25 @@ impl Activity {
         self.is_http2.load(Ordering::Relaxed)
     }
 
+    pub(super) const fn authenticated(&self) -> &AtomicBool {
+        &self.is_authenticated
+    }
+
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.is_authenticated.load(Ordering::Relaxed)
+    }
+
+    /// Which connections are closed sooner than others to make room; nothing if this one must not be.
+    pub(super) fn rank(&self) -> Option<Rank> {
+        let is_authenticated = self.is_authenticated();
+        let is_in_use = self.is_busy()
+            || self.is_in_head()
+            || self.uploads.load(Ordering::Relaxed) > 0
+            || self.stalls_since.load(Ordering::Relaxed) != NEVER;
+        let since = self.began + Duration::from_millis(self.waits_since.load(Ordering::Relaxed));
+        (!self.is_tunnel.load(Ordering::Relaxed) && !(is_authenticated && is_in_use)).then_some(Rank { is_authenticated, since })
+    }
+
     /// Whether part of a request has come.
     pub(super) fn is_in_head(&self) -> bool {
         self.is_in_head.load(Ordering::Relaxed)
@@ -173,8 +203,8 @@ impl Activity {
 
     /// Bytes came.
     pub(super) fn received(&self) {
-        // In HTTP/2 they need not be of a request.
-        let is_a_head = !self.is_http2() || !self.has_served();
+        // They may be the rest of a body, and in HTTP/2 they need not be of a request.
+        let is_a_head = self.uploads.load(Ordering::Relaxed) == 0 && (!self.is_http2() || !self.has_served());
         if is_a_head && !self.is_busy() && !self.is_in_head() {
             self.is_in_head.store(true, Ordering::Relaxed);
             if self.has_served() {

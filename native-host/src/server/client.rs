@@ -19,23 +19,19 @@ use hyper::{
 use nodetool_edge_auth::Scheme;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::{OwnedSemaphorePermit, mpsc, watch},
+    sync::{mpsc, watch},
     time::{Sleep, sleep},
 };
 
 use super::{
     activity::{Activity, Taken},
     connection::CLOSING,
+    room::{self, Place, Weight},
 };
-use crate::{
-    body::{Held, Observed},
-    gateway::Gateway,
-    metrics::Present,
-    stream::Stream,
-};
+use crate::{body::Observed, client_body::ClientBody, gateway::Gateway, metrics::Present, stream::Stream};
 
 /// What a connection holds for as long as it is open: its place, and the word that it is open.
-pub(super) type Slot = (Option<OwnedSemaphorePermit>, mpsc::Sender<()>);
+pub(super) type Slot = (room::Taken, mpsc::Sender<()>);
 
 pub(super) struct Client {
     pub(super) gateway: Arc<Gateway>,
@@ -44,11 +40,19 @@ pub(super) struct Client {
     pub(super) scheme: Scheme,
     pub(super) activity: Activity,
     pub(super) stopped: watch::Receiver<bool>,
+    pub(super) place: Arc<Place>,
     /// That it is connected.
     pub(super) _present: Present,
 }
 
 impl Client {
+    /// The connection holds so much from now on, which counts while no valid credential was shown.
+    pub(super) fn holds(&self, weight: Weight) {
+        if !self.activity.is_authenticated() {
+            self.place.holds(weight);
+        }
+    }
+
     fn is_stopping(&self) -> bool {
         // Nobody has looked at the value through this receiver.
         !matches!(self.stopped.has_changed(), Ok(false))
@@ -60,20 +64,23 @@ pub(super) struct InFlight(Arc<Client>);
 
 impl InFlight {
     /// The head of a request is complete.
-    pub(super) fn begin(client: &Arc<Client>, head: &mut Parts, body: &Incoming) -> Self {
+    pub(super) fn begin(client: &Arc<Client>, head: &Parts, body: Incoming) -> (Self, ClientBody) {
         let is_http2 = head.version == Version::HTTP_2;
-        let has_body = !body.is_end_stream();
-        client.activity.begin(is_http2, has_body);
-        if has_body && !is_http2 {
-            head.extensions.insert(Held::new(Upload::begin(client)));
-        }
-        Self(Arc::clone(client))
+        client.activity.begin(is_http2, !body.is_end_stream());
+        let body = ClientBody::new(head, body, || Box::new(Upload::begin(client)));
+        (Self(Arc::clone(client)), body)
     }
 
-    pub(super) async fn answer(self, head: &mut Parts, body: Incoming) -> Response<Answer> {
+    pub(super) async fn answer(self, head: &mut Parts, body: ClientBody) -> Response<Answer> {
         let client = &*self.0;
         let is_http2 = head.version == Version::HTTP_2;
-        let mut response = client.gateway.handle(head, body, &client.peer, client.scheme).await;
+        let mut response = {
+            let known = client.activity.authenticated();
+            client.gateway.handle(head, body, &client.peer, client.scheme, known).await
+        };
+        if client.activity.is_authenticated() {
+            client.place.forgives();
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             client.activity.becomes_tunnel();
         } else if client.is_stopping() && !is_http2 {

@@ -13,20 +13,21 @@ use socket2::TcpKeepalive;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::watch,
+    sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::{
     activity::{Activity, Limits},
-    client::{Client, ClientStream, Slot},
+    client::{Client, ClientStream},
     conversation::{Conversation, converse},
+    room::{Room, Taken, Weight},
 };
 use crate::{gateway::Gateway, stream::Stream};
 
 /// Room for a request line and headers together.
-const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEAD: usize = 32 * 1024;
 
 /// Requests at one time on a connection of HTTP/2.
 const MAX_STREAMS: u32 = 128;
@@ -65,6 +66,7 @@ pub(super) struct Connections {
     limits: Limits,
     tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     stopped: watch::Receiver<bool>,
+    room: Arc<Room>,
     protocols: Arc<Protocols>,
 }
 
@@ -80,6 +82,7 @@ impl Connections {
         limits: ClientLimits,
         tls: Option<watch::Receiver<Arc<ServerConfig>>>,
         stopped: watch::Receiver<bool>,
+        room: Arc<Room>,
     ) -> Self {
         // Time is kept in `activity`, which knows a pause between requests from one within them.
         let mut http1 = http1::Builder::new();
@@ -97,11 +100,11 @@ impl Connections {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
         let protocols = Arc::new(Protocols { http1, either });
-        Self { gateway: Arc::new(gateway), limits: Limits::new(limits), tls, stopped, protocols }
+        Self { gateway: Arc::new(gateway), limits: Limits::new(limits), tls, stopped, room, protocols }
     }
 
     /// Serves a connection beside all others.
-    pub(super) fn serve(&self, stream: TcpStream, slot: Slot) {
+    pub(super) fn serve(&self, stream: TcpStream, open: mpsc::Sender<()>) {
         // Answers are written whole; a socket that refuses the option is as good as closed.
         let _ = stream.set_nodelay(true);
         let Ok(peer) = stream.peer_addr() else { return };
@@ -112,11 +115,14 @@ impl Connections {
             scheme: if tls.is_some() { Scheme::Https } else { Scheme::Http },
             activity: Activity::new(self.limits),
             stopped: self.stopped.clone(),
+            place: self.room.enter(),
             _present: self.gateway.connected(),
         });
+        let slot = (Taken::new(Arc::clone(&client.place)), open);
         let protocols = Arc::clone(&self.protocols);
-        let limit = self.limits.head;
-        tokio::spawn(async move {
+        let (limit, seated) = (self.limits.head, Arc::clone(&client));
+        client.holds(Weight::Resting);
+        let task = tokio::spawn(async move {
             // Apart, since what it takes is not needed afterwards.
             let begun = Box::pin(async {
                 tokio::select! {
@@ -137,6 +143,7 @@ impl Connections {
             };
             converse(conversation, &client).await;
         });
+        self.room.seat(&seated, task.abort_handle());
     }
 }
 

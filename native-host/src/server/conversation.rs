@@ -24,6 +24,7 @@ use super::{
     activity::Judgement,
     client::{Answer, Client, ClientStream, InFlight},
     connection::{CLOSING, LINGER},
+    room::Weight,
 };
 use crate::memory;
 
@@ -47,7 +48,7 @@ impl Service<Request<Incoming>> for Answering {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let (mut head, body) = request.into_parts();
         // From here on, not from when the future is asked first.
-        let in_flight = InFlight::begin(&self.0, &mut head, &body);
+        let (in_flight, body) = InFlight::begin(&self.0, &head, body);
         Box::pin(async move { Ok(in_flight.answer(&mut head, body).await) })
     }
 }
@@ -65,7 +66,9 @@ impl<'a> Conversation<'a> {
     }
 
     pub(super) fn of_either(protocol: &'a auto::Builder<TokioExecutor>, stream: ClientStream) -> Self {
-        let answering = Answering(stream.client());
+        let client = stream.client();
+        client.holds(Weight::Http2);
+        let answering = Answering(client);
         Self::Either(Box::pin(protocol.serve_connection_with_upgrades(TokioIo::new(stream), answering)))
     }
 
@@ -130,7 +133,11 @@ impl Http1<'_> {
     fn rest(&mut self) {
         self.state = match mem::replace(&mut self.state, State::Over) {
             State::Speaking(connection) => match connection.into_parts() {
-                Some(parts) => State::Resting(parts.io.into_inner().with_unread(parts.read_buf)),
+                Some(parts) => {
+                    let stream = parts.io.into_inner().with_unread(parts.read_buf);
+                    stream.client().holds(Weight::Resting);
+                    State::Resting(stream)
+                }
                 None => State::Over,
             },
             other => other,
@@ -140,7 +147,9 @@ impl Http1<'_> {
     fn wake(&mut self) {
         self.state = match mem::replace(&mut self.state, State::Over) {
             State::Resting(stream) => {
-                let answering = Answering(stream.client());
+                let client = stream.client();
+                client.holds(Weight::Http1);
+                let answering = Answering(client);
                 State::Speaking(Box::new(self.protocol.serve_connection(TokioIo::new(stream), answering).with_upgrades()))
             }
             other => other,

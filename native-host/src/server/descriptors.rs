@@ -37,11 +37,12 @@ const fn limit() -> Option<u64> {
 /// Connections of clients, if nobody says otherwise.
 const USUAL: u32 = 16_384;
 
-/// As many connections of clients as are wanted, if a quarter of all descriptors remains for upstreams and files.
-pub(super) fn room_for(wanted: Option<u32>) -> usize {
+/// As many connections of clients as are wanted, if enough descriptors remain: a quarter of all, or those of the upstream's
+/// connections and some for files.
+pub(super) fn room_for(wanted: Option<u32>, of_upstream: usize) -> usize {
     let room = usize::try_from(wanted.unwrap_or(USUAL)).unwrap_or(usize::MAX);
-    let Some(limit) = limit() else { return room };
-    let most = usize::try_from(limit - limit / 4).unwrap_or(usize::MAX).max(1);
+    let Some(limit) = limit().map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)) else { return room };
+    let most = (limit - limit / 4).min((limit - limit / 16).saturating_sub(of_upstream)).max(1);
     if wanted.is_some() && room > most {
         tracing::warn!(
             "AUTH_MAX_CONNECTIONS is {room}, but the limit of open files is {limit}: at most {most} connections are served at one time; raise it (LimitNOFILE= of systemd, ulimit -n)"
@@ -50,7 +51,23 @@ pub(super) fn room_for(wanted: Option<u32>) -> usize {
     room.min(most)
 }
 
-/// Once a minute at most: it is said by each connection that waits.
+/// As many connections to the upstream as are wanted, if a quarter of all descriptors remains; half of them, if nobody says
+/// otherwise.
+pub(crate) fn room_for_upstream(wanted: Option<u32>) -> usize {
+    let wanted = wanted.map(|wanted| usize::try_from(wanted).unwrap_or(usize::MAX));
+    let Some(limit) = limit().map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)) else {
+        return wanted.unwrap_or(usize::try_from(USUAL).unwrap_or(usize::MAX));
+    };
+    let most = (limit - limit / 4).max(1);
+    if let Some(wanted) = wanted.filter(|wanted| *wanted > most) {
+        tracing::warn!(
+            "UPSTREAM_MAX_CONNECTIONS is {wanted}, but the limit of open files is {limit}: at most {most} connections to the upstream are opened; raise it (LimitNOFILE= of systemd, ulimit -n)"
+        );
+    }
+    wanted.unwrap_or(limit / 2).clamp(1, most)
+}
+
+/// Once a minute at most: it is said by each connection that others make room for.
 pub(super) fn say_that_it_is_full() {
     const PERIOD: i64 = 60;
     static SAID: AtomicI64 = AtomicI64::new(i64::MIN / 2);
@@ -58,6 +75,8 @@ pub(super) fn say_that_it_is_full() {
     let said = SAID.load(Ordering::Relaxed);
     if now.saturating_sub(said).abs() >= PERIOD && SAID.compare_exchange(said, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     {
-        tracing::warn!("as many connections are open as AUTH_MAX_CONNECTIONS and the limit of open files allow: others wait");
+        tracing::warn!(
+            "as many connections are open as AUTH_MAX_CONNECTIONS and the limit of open files allow: idle ones and those without a valid credential are closed"
+        );
     }
 }

@@ -28,9 +28,10 @@ impl fmt::Debug for DeploymentConfig {
 }
 
 impl DeploymentConfig {
-    /// The value of `worker_auth_token`, as it is written: what YAML would take for a number is a token all the same.
-    pub const fn token(&self) -> Option<&Secret> {
-        self.content.token.as_ref()
+    /// The value of `worker_auth_token`, or where that is missing or blank of `server_auth_token`, as it is written: what YAML
+    /// would take for a number is a token all the same.
+    pub fn token(&self) -> Option<&Secret> {
+        self.content.token().map(|(_, token)| token)
     }
 
     /// The list under `accepted_tokens`.
@@ -38,7 +39,7 @@ impl DeploymentConfig {
         &self.content.accepted
     }
 
-    /// The same file with this token in it, and not a byte of the rest changed.
+    /// The same file with this token in it, under each key that held one, and not a byte of the rest changed.
     ///
     /// # Errors
     /// When it is written in a way that leaves no place for it.
@@ -62,8 +63,9 @@ impl DeploymentConfig {
         Some(Self { text: Secret::new(text), content })
     }
 
-    pub(super) fn has_tokens(&self) -> bool {
-        self.token().is_some() || !self.accepted().is_empty()
+    /// Whether it says which tokens are accepted, if only by an empty list: then none is generated.
+    pub(super) fn names_tokens(&self) -> bool {
+        self.token().is_some() || self.content.has_list
     }
 }
 

@@ -51,9 +51,9 @@ pub enum StoreError {
         error: io::Error,
     },
     /// A token that no request can carry.
-    #[error("worker_auth_token in {place}: {problem}")]
+    #[error("{place}: {problem}")]
     Token {
-        /// Where it is.
+        /// Where it is: the key and the file.
         place: String,
         /// What is wrong with it.
         problem: String,

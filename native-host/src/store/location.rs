@@ -18,6 +18,12 @@ fn usual_path(is_windows: bool, app_data: Option<PathBuf>, home: Option<PathBuf>
     Some(folder.join("nodetool").join("deployment.yaml"))
 }
 
+/// Where newer NodeTool keeps the file, on Windows too.
+#[cfg(feature = "cli")]
+pub(crate) fn path_of_nodetool() -> Option<PathBuf> {
+    usual_path(false, None, env::home_dir())
+}
+
 /// The deployment file that the settings name, else the one of this user.
 pub(crate) fn config_path(get: impl Fn(&str) -> Option<String>) -> Result<PathBuf, StoreError> {
     let named = get("NODETOOL_CONFIG_PATH").map(|path| path.trim().to_owned()).filter(|path| !path.is_empty());

@@ -15,6 +15,8 @@ pub(super) use edit::{Replaced, rotated, with_token};
 pub(super) use plain::is_plain_text;
 
 pub(super) const KEY: &str = "worker_auth_token";
+/// What newer NodeTool calls it.
+const SERVER_KEY: &str = "server_auth_token";
 const ACCEPTED: &str = "accepted_tokens";
 
 /// What nests deeper is no page of settings. The parser knows no end, and the stack has one.
@@ -39,22 +41,38 @@ impl Problem {
 /// Where a text that is none stops to be one.
 pub(super) fn not_utf8(error: &FromUtf8Error) -> Problem {
     let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-    let lines = String::from_utf8_lossy(before);
-    let (count, last) = lines.split('\n').enumerate().last().unwrap_or_default();
-    Problem::Yaml { line: count + 1, column: last.chars().count() + 1, problem: "not UTF-8".to_owned() }
+    let (line, column) = position(&String::from_utf8_lossy(before));
+    Problem::Yaml { line, column, problem: "not UTF-8".to_owned() }
 }
 
 /// What a deployment file says about tokens.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Content {
-    pub(super) token: Option<Secret>,
+    /// With their keys, in the order in which they count.
+    values: Vec<(&'static str, Secret)>,
     pub(super) accepted: Tokens,
+    /// Whether there is a list, be it an empty one.
+    pub(super) has_list: bool,
     entries: Vec<Entry>,
+}
+
+impl Content {
+    /// The token that is accepted, and its key.
+    pub(super) fn token(&self) -> Option<(&'static str, &Secret)> {
+        self.values.first().map(|(key, token)| (*key, token))
+    }
+
+    /// The key of another token, which is not accepted, since the one before it differs.
+    pub(super) fn ignored(&self) -> Option<&'static str> {
+        let (_, token) = self.token()?;
+        self.values.iter().find(|(_, other)| other != token).map(|(key, _)| *key)
+    }
 }
 
 type Entry = Map<String, Value>;
 
 pub(super) fn parse(text: &str) -> Result<Content, Problem> {
+    only_printable(text)?;
     let documents = documents(text).map_err(|error| {
         let marker = error.marker();
         Problem::Yaml { line: marker.line(), column: marker.col() + 1, problem: error.info().to_owned() }
@@ -70,15 +88,34 @@ pub(super) fn parse(text: &str) -> Result<Content, Problem> {
     };
     names_once(settings.keys())?;
     let value = |name| settings.iter().find(|(key, _)| scalar(key) == Some(name)).map(|(_, value)| value);
-    let token = value(KEY)
-        .filter(|value| !is_null(value))
-        .map(|value| scalar(value).ok_or_else(|| Problem::content("worker_auth_token is not a single value")))
-        .transpose()?;
-    let token = token.map(str::trim).filter(|token| !token.is_empty()).map(|token| Secret::new(token.to_owned()));
-    let entries = value(ACCEPTED).filter(|value| !is_null(value)).map(entries).transpose()?.unwrap_or_default();
-    let accepted =
-        if entries.is_empty() && value(ACCEPTED).is_none_or(is_null) { Tokens::default() } else { accepted(&entries)? };
-    Ok(Content { token, accepted, entries })
+    let mut values = Vec::new();
+    for key in [KEY, SERVER_KEY] {
+        let Some(node) = value(key).filter(|value| !is_null(value)) else { continue };
+        let token = scalar(node).ok_or_else(|| Problem::Content(format!("{key} is not a single value")))?.trim();
+        if !token.is_empty() {
+            values.push((key, Secret::new(token.to_owned())));
+        }
+    }
+    let list = value(ACCEPTED).filter(|value| !is_null(value));
+    let entries = list.map(entries).transpose()?.unwrap_or_default();
+    Ok(Content { values, accepted: accepted(&entries)?, has_list: list.is_some(), entries })
+}
+
+/// The first character that YAML allows in no text (YAML 1.2.2, section 5.1), if there is one.
+fn only_printable(text: &str) -> Result<(), Problem> {
+    let is_printable = |character: char| {
+        matches!(character, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..)
+            && !matches!(character, '\u{fffe}' | '\u{ffff}')
+    };
+    let Some((at, character)) = text.char_indices().find(|(_, character)| !is_printable(*character)) else { return Ok(()) };
+    let (line, column) = position(text.get(..at).unwrap_or_default());
+    Err(Problem::Yaml { line, column, problem: format!("a character that YAML does not allow: U+{:04X}", u32::from(character)) })
+}
+
+/// Line and column, from 1, of what follows this text.
+fn position(before: &str) -> (usize, usize) {
+    let (count, last) = before.split('\n').enumerate().last().unwrap_or_default();
+    (count + 1, last.chars().count() + 1)
 }
 
 /// Scalars stay as they are written: no number, boolean or date is made of a token.

@@ -33,7 +33,7 @@ export function secretsOfSettings(settings) {
 
 /** The token in the text of a deployment file, whoever put it there. */
 export function secretsOfText(text) {
-  for (const [, value] of String(text).matchAll(/^worker_auth_token:\s*["']?([^\s"'#]+)/gm)) secret("the token of a deployment file", value);
+  for (const [, value] of String(text).matchAll(/^(?:worker|server)_auth_token:[ \t]*["']?([^\s"'#]+)/gm)) secret("the token of a deployment file", value);
 }
 
 export function secretsOfFile(file) {

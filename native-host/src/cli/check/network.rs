@@ -18,6 +18,7 @@ use super::{Finding, failed, ok, warning};
 use crate::{
     admin,
     cli::serve,
+    loops,
     pool::Reach,
     server::{self, StartError},
     tls,
@@ -42,6 +43,9 @@ pub(super) async fn of_upstream(settings: &Settings) -> Finding {
         Ok(reach) => reach,
         Err(error) => return failed(CHECK, error.to_string(), format!("correct {}", error.setting)),
     };
+    if let Err(error) = loops::check(settings.server.listen, Some(upstream)) {
+        return failed(CHECK, error.to_string(), REMEDY);
+    }
     let limit = reach.connect_timeout().unwrap_or(PATIENCE);
     let remedy = match upstream.scheme {
         Scheme::Http => REMEDY,

@@ -10,7 +10,10 @@ const SAFE_TOKEN: usize = 24;
 
 pub(super) fn of_token(given: &Given) -> Vec<Finding> {
     match given.found(store::look) {
-        Ok(Some(found)) => vec![of_file(&found.source), of_tokens(&found)],
+        Ok(Some(found)) => {
+            let (of_file, of_tokens) = (of_file(&found.source), of_tokens(&found));
+            [Some(of_file), Some(of_tokens), of_conflict(&found)].into_iter().flatten().collect()
+        }
         Ok(None) => {
             vec![ok("deployment_file", "not needed: nobody is asked for a token"), ok("token", "nobody is asked for one")]
         }
@@ -42,7 +45,15 @@ fn of_file(source: &TokenSource) -> Finding {
             }
             Ok(is_there) if !path.exists() => {
                 let folder = if is_there { "its folder is writable" } else { "its folder would be made" };
-                return ok(CHECK, format!("{shown} does not exist; {folder}"));
+                let other = store::path_of_nodetool().filter(|other| other != path && other.exists());
+                return match other {
+                    Some(other) => warning(
+                        CHECK,
+                        format!("{shown} does not exist; {folder}; NodeTool's own file is {}", other.display()),
+                        format!("set NODETOOL_CONFIG_PATH={} to use that one", other.display()),
+                    ),
+                    None => ok(CHECK, format!("{shown} does not exist; {folder}")),
+                };
             }
             Ok(_) => {}
         }
@@ -61,23 +72,32 @@ fn of_tokens(found: &Found) -> Finding {
         return failed(CHECK, error.to_string(), "change it, or set WORKER_AUTH_TOKEN");
     }
     match (&found.token, &found.source) {
-        (Some(token), source) => of_strength(token, source),
+        (Some(token), _) => of_strength(token, found),
         (None, TokenSource::Generated(path)) => {
             ok(CHECK, format!("none yet: the first start generates one, and saves it to {}", path.display()))
+        }
+        (None, source) if found.is_empty() => {
+            failed(CHECK, format!("none, and accepted_tokens is empty, from: {source}"), "run: nodetool-auth token rotate")
         }
         (None, source) => ok(CHECK, format!("only hashes, under accepted_tokens, from: {source}")),
     }
 }
 
-fn of_strength(token: &Secret, source: &TokenSource) -> Finding {
+fn of_conflict(found: &Found) -> Option<Finding> {
+    Some(warning("token_keys", found.conflict()?, "remove one of them, or make them equal"))
+}
+
+fn of_strength(token: &Secret, found: &Found) -> Finding {
     const CHECK: &str = "token";
+    let key = found.key.map_or_else(String::new, |key| format!("{key}, "));
+    let source = format!("{key}from: {}", found.source);
     let (shown, length) = (mask_token(token.reveal()), token.reveal().chars().count());
     if length >= SAFE_TOKEN {
-        return ok(CHECK, format!("{shown} from: {source}"));
+        return ok(CHECK, format!("{shown} {source}"));
     }
-    let how = match source {
+    let how = match found.source {
         TokenSource::Environment => "set WORKER_AUTH_TOKEN to one that `nodetool-auth token generate` prints",
         _ => "run: nodetool-auth token rotate",
     };
-    warning(CHECK, format!("{shown} from: {source}; it has {length} characters, fewer than {SAFE_TOKEN}"), how)
+    warning(CHECK, format!("{shown} {source}; it has {length} characters, fewer than {SAFE_TOKEN}"), how)
 }

@@ -29,11 +29,7 @@ impl Accepted {
     /// Reads what KV holds. What a gateway would not take is an error: nothing is made of what is not understood.
     pub(super) fn parse(value: Option<&str>, asked: Option<&str>) -> Result<Self, StoreError> {
         let Some(value) = value.map(str::trim).filter(|value| !value.is_empty()) else { return Ok(Self(Vec::new())) };
-        match Tokens::parse(value) {
-            // Whoever emptied the list may fill it again.
-            Err(StoreError::NoTokens) => return Ok(Self(Vec::new())),
-            parsed => parsed?,
-        };
+        Tokens::parse(value)?;
         let list = value.starts_with('{').then(|| serde_json::from_str::<Value>(value).ok()).flatten();
         let entries = list.as_ref().and_then(|list| list.get("tokens")).and_then(Value::as_array);
         Ok(match entries {

@@ -6,7 +6,7 @@ use nodetool_edge_auth::Secret;
 use saphyr::{MarkedYaml, YamlData};
 use serde_json::Value;
 
-use super::{ACCEPTED, Entry, KEY, documents, parse, place::place_of, scalar};
+use super::{ACCEPTED, Content, Entry, KEY, SERVER_KEY, documents, parse, place::place_of, scalar};
 
 /// Begins the names of entries that a rotation wrote, and that a later one may remove.
 const ROTATED: &str = "rotated-at-";
@@ -24,7 +24,7 @@ pub(in crate::store) fn with_token(text: &str, token: &Secret) -> Option<String>
     let changed = set_token(text, token.reveal())?;
     let (before, after) = (parse(text).ok()?, parse(&changed).ok()?);
     // The proof that the file says what was meant, before anything is written.
-    let is_proven = after.token.as_ref() == Some(token) && after.entries == before.entries && same_but_for_tokens(text, &changed);
+    let is_proven = holds_only(&after, token, &before) && after.entries == before.entries && same_but_for_tokens(text, &changed);
     is_proven.then_some(changed)
 }
 
@@ -36,7 +36,7 @@ pub(in crate::store) fn rotated(text: &str, token: &Secret, old: Option<&Replace
     let (before, after) = (parse(text).ok()?, parse(&changed).ok()?);
     let stays = |entry: &&Entry| !has_ended(entry, now);
     let expected: Vec<_> = old.map(Replaced::entry).into_iter().chain(before.entries.iter().filter(stays).cloned()).collect();
-    let is_proven = after.token.as_ref() == Some(token)
+    let is_proven = holds_only(&after, token, &before)
         && after.entries.iter().filter(stays).eq(&expected)
         && same_but_for_tokens(text, &changed);
     is_proven.then_some(changed)
@@ -56,11 +56,24 @@ impl Replaced {
     }
 }
 
+/// Whether the token stands under each key that held one, so that no replaced token is left to come into force later.
+fn holds_only(after: &Content, token: &Secret, before: &Content) -> bool {
+    after.values.len() == before.values.len().max(1) && after.values.iter().all(|(_, value)| value == token)
+}
+
 fn set_token(text: &str, token: &str) -> Option<String> {
-    match place_of(text, KEY)? {
+    let mut keys: Vec<_> = parse(text).ok()?.values.into_iter().map(|(key, _)| key).collect();
+    if keys.is_empty() {
+        keys.push(KEY);
+    }
+    keys.into_iter().try_fold(text.to_owned(), |text, key| set_value(&text, key, token))
+}
+
+fn set_value(text: &str, key: &str, token: &str) -> Option<String> {
+    match place_of(text, key)? {
         // What else is in the line, a comment maybe, stays there.
         Some(place) => spliced(text, place.colon..place.value.map_or(place.colon, |value| value.end), &format!(" {token}")),
-        None => Some(appended(text, &format!("{KEY}: {token}{}", line_end(text)))),
+        None => Some(appended(text, &format!("{key}: {token}{}", line_end(text)))),
     }
 }
 
@@ -146,7 +159,7 @@ fn same_but_for_tokens(before: &str, after: &str) -> bool {
             Some(YamlData::Mapping(settings)) => settings,
             _ => return Some(Vec::new()),
         };
-        let is_other = |key: &MarkedYaml<'_>| !matches!(scalar(key), Some(KEY | ACCEPTED));
+        let is_other = |key: &MarkedYaml<'_>| !matches!(scalar(key), Some(KEY | SERVER_KEY | ACCEPTED));
         Some(settings.into_iter().filter(|(key, _)| is_other(key)).collect::<Vec<_>>())
     };
     matches!((rest(before), rest(after)), (Some(before), Some(after)) if before == after)
@@ -188,6 +201,10 @@ mod tests {
             ("worker_auth_token: >-\n  OLD\n\nb: 2\n", "worker_auth_token: NEW\n\nb: 2\n"),
             ("\"worker_auth_token\": OLD\n", "\"worker_auth_token\": NEW\n"),
             ("{a: 1, worker_auth_token: OLD}\n", "{a: 1, worker_auth_token: NEW}\n"),
+            ("server_auth_token: OLD # x\n", "server_auth_token: NEW # x\n"),
+            ("worker_auth_token:\nserver_auth_token: OLD\n", "worker_auth_token:\nserver_auth_token: NEW\n"),
+            ("server_auth_token: B\nworker_auth_token: A\n", "server_auth_token: NEW\nworker_auth_token: NEW\n"),
+            ("server_auth_token: ''\n", "server_auth_token: ''\nworker_auth_token: NEW\n"),
         ] {
             assert_eq!(with_token(before, &new()).as_deref(), Some(after), "{before}");
         }

@@ -1,0 +1,120 @@
+//! Idle connections of one thread, and which of them a request may go over.
+//!
+//! An upstream may close a connection at any time, also just while a request is on its way to it. A request that may be repeated
+//! is then sent again over a new connection. Any other one goes only over a connection that the upstream is not about to close, by
+//! what was seen of it.
+
+use std::time::Duration;
+
+use hyper::client::conn::http1::SendRequest;
+use tokio::time::Instant;
+
+use super::link::Check;
+use crate::{alarm::Alarm, body::RequestBody};
+
+/// Common servers (uvicorn, Node) close an idle connection after 5 seconds.
+pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(4);
+
+/// The same for requests that cannot be repeated: half of the shortest limit of a common server (gunicorn, 2 seconds).
+const UNREPEATABLE_LIMIT: Duration = Duration::from_secs(1);
+
+/// A server that closes a connection because of what it has just answered does so sooner than this.
+const SETTLED: Duration = Duration::from_millis(20);
+
+/// For how long it counts that the upstream closed a connection early: all of them close when it restarts.
+const MEMORY: Duration = Duration::from_secs(10);
+
+/// More than these are not kept for later.
+const MAX_IDLE: usize = 256;
+
+pub(super) struct Idle {
+    pub(super) connection: Connection,
+    since: Instant,
+}
+
+/// A connection between two requests.
+pub(super) struct Connection {
+    pub(super) id: u64,
+    pub(super) sender: SendRequest<RequestBody>,
+    pub(super) alarm: Alarm,
+    pub(super) check: Check,
+    /// Whether the upstream has once left it open after an answer, and has not given one since after which it might not.
+    pub(super) is_settled: bool,
+}
+
+/// In the order in which they came back.
+#[derive(Default)]
+pub(super) struct Kept {
+    idle: Vec<Idle>,
+    /// The shortest time after which the upstream has of late closed an idle connection, and when it was.
+    closed_after: Option<(Duration, Instant)>,
+    /// Whether a task closes those whose time is over.
+    pub(super) is_tended: bool,
+}
+
+impl Kept {
+    pub(super) fn close_expired(&mut self, now: Instant) {
+        let expired = self.idle.iter().take_while(|idle| now.duration_since(idle.since) > IDLE_LIMIT).count();
+        self.idle.drain(..expired);
+    }
+
+    /// Closes the one that has been idle for longest. False if there is none.
+    pub(super) fn close_oldest(&mut self) -> bool {
+        let has_any = !self.idle.is_empty();
+        if has_any {
+            drop(self.idle.remove(0));
+        }
+        has_any
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.idle.is_empty()
+    }
+
+    /// False if there are too many.
+    pub(super) fn put(&mut self, connection: Connection) -> bool {
+        let has_room = self.idle.len() < MAX_IDLE;
+        if has_room {
+            self.idle.push(Idle { connection, since: Instant::now() });
+        }
+        has_room
+    }
+
+    /// The connection that was used last of those that are usable, since the upstream is the least likely to have closed it, and
+    /// for how long it was idle.
+    pub(super) fn take(&mut self, is_repeatable: bool, now: Instant) -> Option<(Connection, Duration)> {
+        self.close_expired(now);
+        let limit = self.unrepeatable_limit(now);
+        let is_fit = |idle: &Idle| {
+            let age = now.duration_since(idle.since);
+            let is_safe = || age <= limit && (idle.connection.is_settled || age >= SETTLED);
+            idle.connection.sender.is_ready() && (is_repeatable || is_safe())
+        };
+        let at = self.idle.iter().rposition(is_fit)?;
+        let Idle { mut connection, since } = self.idle.remove(at);
+        let age = now.duration_since(since);
+        connection.is_settled |= age >= SETTLED;
+        Some((connection, age))
+    }
+
+    fn unrepeatable_limit(&self, now: Instant) -> Duration {
+        match self.closed_after {
+            Some((age, seen)) if now.duration_since(seen) < MEMORY => UNREPEATABLE_LIMIT.min(age / 2),
+            _ => UNREPEATABLE_LIMIT,
+        }
+    }
+
+    /// The connection of this id is closed. If it was idle, the upstream closed it.
+    pub(super) fn closed(&mut self, id: u64) {
+        let Some(at) = self.idle.iter().position(|idle| idle.connection.id == id) else { return };
+        let Idle { since, .. } = self.idle.remove(at);
+        self.closed_after(since.elapsed());
+    }
+
+    /// The upstream closed a connection that had been idle for so long.
+    pub(super) fn closed_after(&mut self, age: Duration) {
+        let now = Instant::now();
+        let known = self.closed_after.filter(|(known, seen)| *known < age && now.duration_since(*seen) < MEMORY);
+        self.closed_after = known.or(Some((age, now)));
+    }
+}

@@ -1,0 +1,153 @@
+// A native host that is full closes connections without a valid credential, whatever they are doing, and serves new clients.
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { rmSync, writeFileSync } from "node:fs";
+import http2 from "node:http2";
+import net from "node:net";
+import path from "node:path";
+import { after, describe, test as nodeTest } from "node:test";
+import tls from "node:tls";
+
+import { makeCertificate } from "./support/certificates.mjs";
+import { AUTHORIZATION, STATIC, spawnNative, temporaryFolder } from "./support/hosts.mjs";
+import { until } from "./support/process.mjs";
+import { ask, request } from "./support/raw.mjs";
+import { serving as servingBoth } from "./support/serving.mjs";
+
+const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
+const serving = (settings, body, options) => servingBoth("native", { settings: { ...STATIC, ...settings }, ...options }, body);
+const head = [["Host", "x"], AUTHORIZATION];
+const LIMIT = 8;
+const HEALTH = request({ target: "/health", headers: [["Host", "x"]] });
+
+const folder = temporaryFolder();
+const files = { AUTH_TLS_CERT: path.join(folder, "cert.pem"), AUTH_TLS_KEY: path.join(folder, "key.pem") };
+const { certificate: ca, key } = makeCertificate();
+writeFileSync(files.AUTH_TLS_CERT, ca);
+writeFileSync(files.AUTH_TLS_KEY, key, { mode: 0o600 });
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+/** A connection that sends this and then does nothing. */
+async function stalled(port, ...pieces) {
+  const socket = net.connect({ port, host: "127.0.0.1", noDelay: true });
+  const state = { socket, isClosed: false, text: "" };
+  socket.on("error", () => {}).on("close", () => (state.isClosed = true)).on("data", (chunk) => (state.text += chunk.toString("latin1")));
+  await once(socket, "connect");
+  for (const piece of pieces) socket.write(piece);
+  return state;
+}
+
+/** Served within a second, over a new connection. */
+async function served(host, target = "/v1/models") {
+  const began = performance.now();
+  const { status } = await ask(host.port, request({ target, headers: head }), { timeout: 5000 });
+  const took = performance.now() - began;
+  assert.equal(status, 200);
+  assert.ok(took < 1000, `${took} ms`);
+}
+
+async function healthy(host, settings = {}) {
+  const { exited } = spawnNative({ settings: { AUTH_LISTEN: `127.0.0.1:${host.port}`, ...settings }, args: ["health", "--timeout", "1s"] });
+  const { code, stderr } = await exited;
+  assert.equal(code, 0, stderr);
+}
+
+/** Clients without a token that hold their connections, each in its way. */
+const HOSTILE = {
+  "nothing at all": (port) => stalled(port),
+  "part of a head": (port) => stalled(port, "GET /v1/models HTTP/1.1\r\nHost: x\r\nX: "),
+  "an idle connection after /health": async (port) => {
+    const client = await stalled(port, HEALTH);
+    await until(() => client.text.includes("200 OK"));
+    return client;
+  },
+  "a refused body that does not come": (port) => stalled(port, "POST /v1/chat HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"),
+  "answers that are not read": async (port) => {
+    const client = await stalled(port);
+    client.socket.pause();
+    client.socket.write(Buffer.concat(Array.from({ length: 20_000 }, () => request({ target: "/v1/models", headers: [["Host", "x"]] }))));
+    return client;
+  },
+  "HTTP/2 with a window of nothing": async (port) => {
+    const state = { isClosed: false };
+    const session = http2.connect(`http://127.0.0.1:${port}`, { settings: { initialWindowSize: 0 } });
+    session.on("error", () => {}).on("close", () => (state.isClosed = true));
+    state.socket = session;
+    for (let number = 0; number < 20; number += 1) session.request({ ":path": "/health" }).on("error", () => {});
+    await once(session, "remoteSettings");
+    return state;
+  },
+};
+
+describe("a native host that is full", () => {
+  for (const [what, hold] of Object.entries(HOSTILE)) {
+    test(`serves a valid token at once, and answers its own health check: ${what}`, () =>
+      serving({ AUTH_MAX_CONNECTIONS: `${LIMIT}` }, async (host) => {
+        const held = await Promise.all(Array.from({ length: LIMIT + 4 }, () => hold(host.port)));
+        for (let round = 0; round < 5; round += 1) await served(host);
+        await healthy(host);
+        await until(() => held.filter(({ isClosed }) => isClosed).length >= 4);
+        for (const { socket } of held) socket.destroy();
+      }));
+  }
+
+  test("does so with TLS handshakes that stall", () =>
+    serving({ AUTH_MAX_CONNECTIONS: `${LIMIT}`, ...files }, async (host) => {
+      const held = await Promise.all(Array.from({ length: LIMIT }, () => stalled(host.port, Buffer.from([22, 3, 1, 2, 0, 1, 0, 1]))));
+      const began = performance.now();
+      const socket = tls.connect({ port: host.port, host: "127.0.0.1", ca, servername: "localhost", ALPNProtocols: ["http/1.1"] });
+      socket.write(request({ target: "/v1/models", headers: head }));
+      const [data] = await once(socket, "data");
+      assert.match(data.toString("latin1"), /^HTTP\/1\.1 200 /);
+      assert.ok(performance.now() - began < 1000);
+      await healthy(host, files);
+      for (const client of [...held, { socket }]) client.socket.destroy();
+    }));
+
+  test("closes the longest idle first, one with a valid credential only after all others, and none that is in use", () =>
+    serving({ AUTH_MAX_CONNECTIONS: "4" }, async (host, upstream) => {
+      const busy = await stalled(host.port, request({ target: "/hang", headers: head }));
+      await until(() => upstream.requests.some(({ target }) => target === "/hang"));
+      const known = await stalled(host.port, request({ target: "/v1/models", headers: head }));
+      await until(() => known.text.includes("200 OK"));
+      const strangers = [];
+      for (let number = 0; number < 2; number += 1) {
+        strangers.push(await stalled(host.port, HEALTH));
+        await until(() => strangers[number].text.includes("200 OK"));
+      }
+      const later = [await stalled(host.port, "G")];
+      await until(() => strangers[0].isClosed);
+      assert.deepEqual([busy.isClosed, known.isClosed, strangers[1].isClosed], [false, false, false]);
+      later.push(await stalled(host.port, request({ target: "/hang", headers: head })));
+      await until(() => strangers[1].isClosed);
+      later.push(await stalled(host.port, request({ target: "/hang", headers: head })));
+      await until(() => later[0].isClosed);
+      await until(() => upstream.requests.filter(({ target }) => target === "/hang").length === 3);
+      assert.deepEqual([busy.isClosed, known.isClosed], [false, false]);
+      await served(host);
+      await until(() => known.isClosed);
+      await healthy(host);
+      assert.deepEqual([busy, later[1], later[2]].map(({ isClosed }) => isClosed), [false, false, false]);
+      for (const { socket } of [busy, ...later]) socket.destroy();
+    }));
+
+  test("answers its own health check while as many requests with a valid token are in flight as it has room for", () =>
+    serving({ AUTH_MAX_CONNECTIONS: "4" }, async (host, upstream) => {
+      const busy = await Promise.all(Array.from({ length: 4 }, () => stalled(host.port, request({ target: "/hang", headers: head }))));
+      await until(() => upstream.requests.length === 4);
+      for (let round = 0; round < 3; round += 1) await healthy(host);
+      assert.ok(busy.every(({ isClosed }) => !isClosed));
+      for (const { socket } of busy) socket.destroy();
+    }));
+
+  test("of memory: AUTH_MEMORY_BUDGET closes what has no valid credential, not what has", () =>
+    serving({ AUTH_MEMORY_BUDGET: "1MB" }, async (host) => {
+      const known = await stalled(host.port, request({ target: "/v1/models", headers: head }));
+      await until(() => known.text.includes("200 OK"));
+      const held = await Promise.all(Array.from({ length: 40 }, () => stalled(host.port, "GET / HTTP/1.1\r\nX: ")));
+      await until(() => held.filter(({ isClosed }) => isClosed).length >= 24);
+      await served(host);
+      assert.ok(!known.isClosed);
+      for (const { socket } of [known, ...held]) socket.destroy();
+    }));
+});
