@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { ROOT, WASM_TARGET, ensureBindgen, ensureWasmTarget, run, step } from "./setup.mjs";
+import { ROOT, WASM_TARGET, built, ensureBindgen, ensureWasmTarget, run, step } from "./setup.mjs";
 
 const ENTRY = `import module from "./embed_bg.wasm";
 import { fetch, initSync } from "./embed.js";
@@ -18,7 +18,7 @@ export function buildEmbed() {
   const bindgen = ensureBindgen();
   step("Compiling the example of an embedding Worker");
   run("cargo", ["build", "--locked", "--package", "worker-embed", "--target", WASM_TARGET, "--profile", "edge"]);
-  const wasm = path.join(ROOT, "target", WASM_TARGET, "edge", "worker_embed.wasm");
+  const wasm = built(WASM_TARGET, "edge", "worker_embed.wasm");
   const out = path.join(ROOT, "build", "worker-embed");
   run(bindgen, ["--target", "web", "--no-typescript", "--out-name", "embed", "--out-dir", out, wasm]);
   writeFileSync(path.join(out, "index.js"), ENTRY);

@@ -4,7 +4,7 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, 
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { ROOT, WASM_TARGET, ensureBindgen, ensureWasmTarget, run, step } from "./setup.mjs";
+import { ROOT, WASM_TARGET, built, ensureBindgen, ensureWasmTarget, run, runQuietly, step } from "./setup.mjs";
 
 const OUT = path.join(ROOT, "build", "worker");
 const SOURCES = path.join(ROOT, "src", "worker");
@@ -14,10 +14,10 @@ const SCRIPTS = { "entry.js": "index.js", "arbiter.js": "arbiter.js", "rehearsal
 export function buildWorker() {
   ensureWasmTarget();
   const bindgen = ensureBindgen();
-  step("Compiling the Worker");
-  run("cargo", ["build", "--locked", "--package", "nodetool-edge-auth", "--lib", "--target", WASM_TARGET, "--profile", "edge", "--features", "worker-export"]);
+  step("Compiling the Worker (the first time takes some minutes)");
+  runQuietly("cargo", ["build", "--locked", "--package", "nodetool-edge-auth", "--lib", "--target", WASM_TARGET, "--profile", "edge", "--features", "worker-export"]);
 
-  const wasm = path.join(ROOT, "target", WASM_TARGET, "edge", "nodetool_edge_auth.wasm");
+  const wasm = built(WASM_TARGET, "edge", "nodetool_edge_auth.wasm");
   const made = createHash("sha256");
   for (const source of [wasm, bindgen, ...Object.keys(SCRIPTS).map((script) => path.join(SOURCES, script))]) made.update(readFileSync(source));
   const stamp = path.join(OUT, ".made-from");

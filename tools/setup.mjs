@@ -23,6 +23,32 @@ export function run(command, args, options = {}) {
   }
 }
 
+/** Runs a command whose output matters only if it fails, or if `--verbose` was asked for. */
+export function runQuietly(command, args) {
+  if (isVerbose()) return run(command, args);
+  const { status, error, stdout, stderr } = spawnSync(command, args, { cwd: ROOT, encoding: "utf8", maxBuffer: 1 << 28, shell: process.platform === "win32" });
+  if (error || status !== 0) process.stderr.write(`${stdout ?? ""}${stderr ?? ""}`);
+  if (error) fail(`${command} cannot be run (${error.code}). ${REMEDIES[command] ?? ""}`);
+  if (status !== 0) fail(`\n${command} ${args.join(" ")}\nfailed with status ${status}`);
+}
+
+/** `--verbose`, here or of the script that started this one. */
+export function isVerbose() {
+  return process.argv.includes("--verbose") || process.env.NODETOOL_VERBOSE === "1";
+}
+
+let target;
+/** A file that Cargo builds: in the folder that `CARGO_TARGET_DIR` or Cargo's configuration names, else in `target`. */
+export function built(...names) {
+  if (target === undefined) {
+    const { status, error, stdout, stderr } = spawnSync("cargo", ["metadata", "--no-deps", "--offline", "--format-version", "1"], { cwd: ROOT, encoding: "utf8", maxBuffer: 1 << 28, shell: process.platform === "win32" });
+    if (error) fail(`cargo cannot be run (${error.code}). ${REMEDIES.cargo}`);
+    if (status !== 0) fail(`cargo metadata failed:\n${stderr}`);
+    target = JSON.parse(stdout).target_directory;
+  }
+  return path.join(target, ...names);
+}
+
 export function fail(message) {
   console.error(message);
   process.exit(1);
@@ -59,7 +85,7 @@ export function ensureNodeModules({ all = true } = {}) {
 
 /** `wasm-bindgen` in the version of Cargo.lock; about a minute, once. Cargo knows when there is nothing to do. */
 export function ensureBindgen() {
-  const binary = path.join(ROOT, "target", "tool", process.platform === "win32" ? "bindgen.exe" : "bindgen");
+  const binary = built("tool", process.platform === "win32" ? "bindgen.exe" : "bindgen");
   if (!existsSync(binary)) step("Building wasm-bindgen (once, one to two minutes)");
   run("cargo", ["build", "--quiet", "--locked", "--package", "wasm-bindgen-tools", "--profile", "tool"]);
   return binary;

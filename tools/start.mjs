@@ -1,14 +1,15 @@
-// `npm start`: sets up what is missing and runs the Worker in `wrangler dev`, for trying out. Arguments go to wrangler.
+// `npm start`: sets up what is missing and runs the Worker in `wrangler dev`, for trying out. `--verbose` shows what compilers print;
+// other arguments go to wrangler.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import path from "node:path";
 
-import { ROOT, ensureNodeModules, step } from "./setup.mjs";
+import { ROOT, ensureNodeModules, isVerbose, step } from "./setup.mjs";
 
 const PORT = "8787";
 ensureNodeModules({ all: false });
 
-const own = process.argv.slice(2);
+const own = process.argv.slice(2).filter((argument) => argument !== "--verbose");
 const args = ["wrangler", "dev", ...(own.includes("--port") ? [] : ["--port", PORT]), ...own];
 // Without settings of your own: a static token, generated into the local KV and shown.
 if (!existsSync(path.join(ROOT, ".dev.vars"))) args.push("--var", "ENV:development", "--var", "AUTH_PROVIDER:static");
@@ -33,5 +34,5 @@ for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => wrangler.ki
 
 /** Nothing is sent anywhere, and no question is asked. */
 function quiet() {
-  return { ...process.env, WRANGLER_SEND_METRICS: "false", WRANGLER_SEND_ERROR_REPORTS: "false", CLOUDFLARE_CF_FETCH_ENABLED: "false" };
+  return { ...process.env, ...(isVerbose() ? { NODETOOL_VERBOSE: "1" } : {}), WRANGLER_SEND_METRICS: "false", WRANGLER_SEND_ERROR_REPORTS: "false", CLOUDFLARE_CF_FETCH_ENABLED: "false" };
 }

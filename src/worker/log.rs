@@ -55,6 +55,8 @@ pub(crate) fn error(message: &str) {
 /// What somebody should hear of: a refusal, or who was let into `/admin`.
 pub(super) fn audit(outcome: &Outcome, facts: &Facts<'_>, client: Option<&str>) {
     match &outcome.verdict {
+        // That is how a health check asks whether the gateway answers.
+        Verdict::Refuse(Reason::NoCredential) if facts.path() == "/.auth/whoami" => {}
         Verdict::Refuse(reason) => tell("refused", Some(*reason), outcome.refused.as_ref(), facts, client),
         // A preflight does nothing there, and nobody sent it.
         Verdict::Pass(pass) if pass.is_admin && pass.identity.is_some() => {

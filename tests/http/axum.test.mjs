@@ -7,6 +7,7 @@ import path from "node:path";
 import { after, before, describe, test as nodeTest } from "node:test";
 import { WebSocket } from "ws";
 
+import { built } from "../../tools/setup.mjs";
 import { INVALID, NO_ADMIN_TOKEN, NO_CREDENTIAL, UNAVAILABLE, checkRefusal, until } from "./support/gateway.mjs";
 import { AUTHORIZATION, ROOT, STATIC, TOKEN, gatherOutput, temporaryFolder } from "./support/hosts.mjs";
 import { KEYS, claimsOf, makeKey, userToken } from "./support/jwt.mjs";
@@ -15,7 +16,7 @@ import { API_KEY, startSupabase } from "./support/supabase.mjs";
 import { secretsOfSettings } from "./support/transcripts.mjs";
 
 const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
-const BINARY = path.join(ROOT, "target", "debug", "examples", "axum");
+const BINARY = built("debug", "examples", "axum");
 const ADMIN_TOKEN = "admin-token-0123456789-abcdefgh";
 const PAGE = "https://app.example";
 

@@ -34,6 +34,8 @@ describe("edge: the log", () => {
       const before = lines(host).length;
       await send(host, "/v1/models");
       await send(host, "/health", { headers: [] });
+      // A health check.
+      await send(host, "/.auth/whoami", { headers: [] });
       await send(host, "/admin/x", { method: "OPTIONS", headers: [["Origin", "https://app.example"], ["Access-Control-Request-Method", "GET"]] });
       await send(host, "/admin/x?y", { method: "DELETE", headers: [AUTHORIZATION, ["X-Admin-Token", "admin-token-0123456789-abcdefgh"], peer] });
       assert.deepEqual(await line(host, { message: "admitted to /admin" }), { level: "info", message: "admitted to /admin", method: "DELETE", path: "/admin/x", peer: "203.0.113.9", token_type: "static", user_id: "1" });

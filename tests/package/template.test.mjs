@@ -57,7 +57,10 @@ test("who may pass gets to the API, which is told who it is", async (context) =>
   assert.deepEqual(entry.headers.filter(([name]) => /^x[-_](user|auth)/.test(name)).sort(), [["x-auth-token-type", "static"], ["x-user-id", "1"]]);
 
   assert.ok((await send("/health", [["X-User-Id", "root"]])).status < 300);
-  assert.deepEqual(upstream.take()[0].headers.filter(([name]) => name.startsWith("x-user")), []);
+  const [health] = upstream.take();
+  assert.deepEqual(health.headers.filter(([name]) => name.startsWith("x-user")), []);
+  // What the platform adds to a request that no cache is to answer.
+  assert.deepEqual(health.headers.filter(([name]) => name === "pragma"), [["pragma", "no-cache"]]);
 
   const socket = new WebSocket(`${url.replace("http", "ws")}/ws`, [], { headers: Object.fromEntries([AUTHORIZATION]) });
   await once(socket, "open");

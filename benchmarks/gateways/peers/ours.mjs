@@ -1,7 +1,5 @@
 // The native host, in front of the API or asked by another proxy, with as many threads as it has cores: one.
-import path from "node:path";
-
-import { ROOT } from "../../../tools/setup.mjs";
+import { built } from "../../../tools/setup.mjs";
 import { KEYS, PROJECT, SECRET, STATIC } from "../tokens.mjs";
 
 const provider = (auth) => (auth === "none" || auth === "static" ? auth : "supabase");
@@ -28,7 +26,7 @@ export const ours = {
       ...(upstream && { UPSTREAM_URL: `http://127.0.0.1:${upstream}` }),
       ...(provider(auth) === "supabase" && project),
     };
-    return { command: [path.join(ROOT, "target/release/nodetool-auth")], env };
+    return { command: [built("release", "nodetool-auth")], env };
   },
 };
 
@@ -36,5 +34,5 @@ export const ours = {
 export const bare = {
   name: "hyper alone",
   missing: () => false,
-  command: ({ port, upstream }) => ({ command: [path.join(ROOT, "target/release/bare"), ...[port, upstream].filter(Boolean).map((port) => `127.0.0.1:${port}`)] }),
+  command: ({ port, upstream }) => ({ command: [built("release", "bare"), ...[port, upstream].filter(Boolean).map((port) => `127.0.0.1:${port}`)] }),
 };

@@ -3,12 +3,13 @@ import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, rmSync } from "node:fs";
 import path from "node:path";
 
+import { built } from "../../../tools/setup.mjs";
 import { ROOT, temporaryFolder, writeFile } from "./hosts.mjs";
 import { transcript } from "./transcripts.mjs";
 
 const ARCHITECTURE = { x64: "x86_64", arm64: "aarch64" }[process.arch];
 /** As `tools/test.mjs` builds it where there is an engine. */
-export const STATIC_BINARY = path.join(ROOT, "target", `${ARCHITECTURE}-unknown-linux-musl`, "release", "nodetool-auth");
+export const STATIC_BINARY = built(`${ARCHITECTURE}-unknown-linux-musl`, "release", "nodetool-auth");
 export const IMAGE = "nodetool-auth-test";
 const PROBE = "nodetool-auth-probe";
 

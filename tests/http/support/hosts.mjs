@@ -7,10 +7,11 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { Log, LogLevel, Miniflare } from "miniflare";
 
+import { built } from "../../../tools/setup.mjs";
 import { secret, secretsOfFile, secretsOfSettings, secretsOfText, transcript } from "./transcripts.mjs";
 
 export const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
-export const NATIVE_BINARY = path.resolve(ROOT, process.env.NODETOOL_AUTH_BIN ?? "target/release/nodetool-auth");
+export const NATIVE_BINARY = path.resolve(ROOT, process.env.NODETOOL_AUTH_BIN ?? built("release", "nodetool-auth"));
 export const WORKER = path.join(ROOT, "build/worker");
 export const HOSTS = ["native", "edge"];
 
