@@ -37,11 +37,14 @@ const fn limit() -> Option<u64> {
 /// Connections of clients, if nobody says otherwise.
 const USUAL: u32 = 16_384;
 
-/// As many connections of clients as are wanted, if a quarter of all descriptors remains for upstreams and files.
+/// Descriptors for files, listeners, fetches of keys, and clients that others make room for.
+const OTHERS: u64 = 64;
+
+/// As many connections of clients as are wanted, if half of all descriptors remains for upstreams and some for the rest.
 pub(super) fn room_for(wanted: Option<u32>) -> usize {
     let room = usize::try_from(wanted.unwrap_or(USUAL)).unwrap_or(usize::MAX);
     let Some(limit) = limit() else { return room };
-    let most = usize::try_from(limit - limit / 4).unwrap_or(usize::MAX).max(1);
+    let most = usize::try_from((limit / 2).saturating_sub(OTHERS)).unwrap_or(usize::MAX).max(1);
     if wanted.is_some() && room > most {
         tracing::warn!(
             "AUTH_MAX_CONNECTIONS is {room}, but the limit of open files is {limit}: at most {most} connections are served at one time; raise it (LimitNOFILE= of systemd, ulimit -n)"
