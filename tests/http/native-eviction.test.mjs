@@ -11,11 +11,11 @@ import tls from "node:tls";
 
 import { makeCertificate } from "./support/certificates.mjs";
 import { AUTHORIZATION, STATIC, spawnNative, temporaryFolder } from "./support/hosts.mjs";
-import { until } from "./support/process.mjs";
+import { kilobytes, until } from "./support/process.mjs";
 import { ask, request } from "./support/raw.mjs";
 import { serving as servingBoth } from "./support/serving.mjs";
 
-const test = (title, run) => nodeTest(title, { timeout: 15_000 }, run);
+const test = (title, options, run = options) => nodeTest(title, { timeout: 15_000, ...(run === options ? {} : options) }, run);
 const serving = (settings, body, options) => servingBoth("native", { settings: { ...STATIC, ...settings }, ...options }, body);
 const head = [["Host", "x"], AUTHORIZATION];
 const LIMIT = 8;
@@ -82,7 +82,82 @@ const HOSTILE = {
   },
 };
 
+/** A frame of HTTP/2 (RFC 9113, section 4.1). */
+function frame(type, flags, stream, payload = Buffer.alloc(0)) {
+  const head = Buffer.alloc(9);
+  head.writeUIntBE(payload.length, 0, 3);
+  head.writeUInt8(type, 3);
+  head.writeUInt8(flags, 4);
+  head.writeUInt32BE(stream, 5);
+  return Buffer.concat([head, payload]);
+}
+
+/** An HTTP/2 client that asks many times without a token, and takes no answer: by SETTINGS its windows are of 0 bytes. */
+const GREEDY = Buffer.concat([
+  Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+  frame(4, 0, 0, Buffer.from([0, 4, 0, 0, 0, 0])),
+  ...Array.from({ length: 128 }, (_, index) => frame(1, 5, 2 * index + 1, Buffer.concat([Buffer.from([0x82, 0x86, 0x04, 10]), Buffer.from("/v1/models"), Buffer.from([0x01, 1]), Buffer.from("x")]))),
+]);
+
+describe("memory that a connection without a valid credential holds", { skip: process.platform !== "linux" && "only Linux has /proc" }, () => {
+  const cases = [
+    ["a head that does not end", ["GET / HTTP/1.1\r\nHost: x\r\nX: ", "y".repeat(31_000)], 64],
+    ["a head that is too long", ["GET / HTTP/1.1\r\nHost: x\r\nX: ", "y".repeat(100_000)], 64],
+    ["a refused body that does not end", ["POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n", "y".repeat(50_000)], 64],
+    ["answers in HTTP/2 that are not taken", [GREEDY], 160],
+  ];
+  const COUNT = 300;
+  for (const [what, pieces, limit] of cases) {
+    test(`${what}: at most ${limit} KB`, () =>
+      serving({}, async (host) => {
+        const held = [];
+        const open = async (total) => {
+          while (held.length < total) held.push(await stalled(host.port, ...pieces));
+        };
+        // What is allocated once is not counted.
+        await open(20);
+        await sleep(500);
+        const before = kilobytes(host.pid, "VmRSS");
+        await open(20 + COUNT);
+        await sleep(1000);
+        const each = (kilobytes(host.pid, "VmRSS") - before) / COUNT;
+        for (const { socket } of held) socket.destroy();
+        assert.ok(each <= limit, `${each} KB each`);
+      }));
+  }
+});
+
 describe("a native host that is full", () => {
+  test("of all kinds of clients at once, with 1024 open files, serves every request with a valid token within a second", { timeout: 60_000 }, () =>
+    serving({}, async (host) => {
+      const held = [];
+      const end = Date.now() + 6000;
+      const kinds = Object.values(HOSTILE).filter((hold) => hold !== HOSTILE["answers that are not read"]);
+      const attack = async (hold) => {
+        while (Date.now() < end) {
+          held.push(...(await Promise.all(Array.from({ length: 10 }, () => hold(host.port)))));
+          await sleep(50);
+        }
+      };
+      let count = 0;
+      const user = async () => {
+        while (Date.now() < end) {
+          await served(host);
+          count += 1;
+          await sleep(20);
+        }
+      };
+      const orchestrator = async () => {
+        while (Date.now() < end) {
+          await healthy(host);
+          await sleep(500);
+        }
+      };
+      await Promise.all([...kinds.map(attack), user(), user(), orchestrator()]);
+      assert.ok(held.length > 1024 && count > 20, `${held.length} connections, ${count} requests`);
+      for (const { socket } of held) socket.destroy();
+    }, { wrap: (command) => ["sh", "-c", 'ulimit -n 1024; exec "$0" "$@"', ...command] }));
+
   for (const [what, hold] of Object.entries(HOSTILE)) {
     test(`serves a valid token at once, and answers its own health check: ${what}`, () =>
       serving({ AUTH_MAX_CONNECTIONS: `${LIMIT}` }, async (host) => {

@@ -14,7 +14,7 @@ use nodetool_edge_auth::ClientLimits;
 const NEVER: u64 = u64::MAX;
 
 /// For a new client to show its credential before it has to make room for others.
-const GRACE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_millis(100);
 
 /// Shared by the socket, the requests and the timer of one connection, all on one thread.
 ///

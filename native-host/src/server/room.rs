@@ -17,7 +17,7 @@ use super::{client::Client, descriptors};
 const RESERVE: usize = 16;
 
 /// How often to look for a connection to close while none can be.
-const PERIOD: Duration = Duration::from_millis(100);
+const PERIOD: Duration = Duration::from_millis(20);
 
 /// Of all connections, this part is closed at one time, so that the search for them is rare.
 const PART: usize = 64;
@@ -102,7 +102,7 @@ impl Room {
 
     /// Waits until one more connection can be taken in.
     pub(super) async fn vacancy(&self) {
-        while self.seats().is_beyond(self.limit.saturating_add(RESERVE)) {
+        while self.seats().is_beyond(self.limit.saturating_add(RESERVE), self.limit / PART) {
             let _ = timeout(PERIOD, self.freed.notified()).await;
         }
     }
@@ -110,8 +110,8 @@ impl Room {
 
 impl Seats {
     /// Whether as many connections as this, or more, are left when one was to be closed.
-    fn is_beyond(&mut self, limit: usize) -> bool {
-        self.taken.len() >= limit && self.evict(1, 0, 0) == 0
+    fn is_beyond(&mut self, limit: usize, spare: usize) -> bool {
+        self.taken.len() >= limit && self.evict(1, spare, 0) == 0
     }
 
     /// Closes connections until so many are gone, and with them so many bytes: without a valid credential first, and of those the
