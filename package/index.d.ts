@@ -27,6 +27,8 @@ export interface Settings {
   SUPABASE_KEY?: Value;
   /** Its legacy HS256 secret. Without it such tokens are checked at `/auth/v1/user`. */
   SUPABASE_JWT_SECRET?: Value;
+  /** Whether HS256 tokens pass at all; `no` refuses them without asking. By default they do. */
+  SUPABASE_ALLOW_HS256?: Value;
   /** Its public keys as JSON, pinned: then nothing is fetched or asked. */
   SUPABASE_JWKS?: Value;
   /** Whether anonymous users pass. By default they do. */

@@ -239,6 +239,7 @@ fn meaning(settings: &Settings) -> Value {
         "drain_timeout": settings.server.drain_timeout,
         "max_connections": settings.server.max_connections,
         "upstream_max_connections": settings.proxy.max_connections,
+        "memory_budget": settings.server.memory_budget,
         "reuse_port": settings.server.reuse_port,
         "log_level": settings.log_level,
         "logs_json": settings.logs_json,

@@ -221,7 +221,7 @@ impl Fetch {
         };
         let mut failed = match answered {
             Ok(response) => {
-                lease.answered(response.status());
+                lease.answered(&response);
                 return Ok((response, lease));
             }
             Err(failed) => failed,

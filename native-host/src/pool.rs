@@ -14,8 +14,10 @@ use std::{
 };
 
 use hyper::{
-    StatusCode,
+    Response, Version,
+    body::Incoming,
     client::conn::http1::{self, SendRequest},
+    header,
 };
 use hyper_util::rt::TokioIo;
 use nodetool_edge_auth::{ProxySettings, Settings, Upstream};
@@ -168,11 +170,20 @@ impl Lease {
         }
     }
 
-    /// The upstream has answered with this status. After an error of its own a server may close the connection without saying so
-    /// (uvicorn does after an unhandled exception), and some do when they refuse a request.
-    pub(crate) fn answered(&mut self, status: StatusCode) {
-        self.is_reusable &= !status.is_server_error();
-        self.connection.is_settled &= !status.is_client_error();
+    /// The upstream has answered. After an error of its own a server may close the connection without saying so (uvicorn does
+    /// after an unhandled exception), and some do when they refuse a request.
+    pub(crate) fn answered(&mut self, response: &Response<Incoming>) {
+        let says = |option: &[u8]| {
+            let mut options = response
+                .headers()
+                .get_all(header::CONNECTION)
+                .iter()
+                .flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+            options.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(option))
+        };
+        let closes = says(b"close") || (response.version() == Version::HTTP_10 && !says(b"keep-alive"));
+        self.is_reusable &= !closes && !response.status().is_server_error();
+        self.connection.is_settled &= !response.status().is_client_error();
     }
 
     /// Gives the connection back when its answer is over.

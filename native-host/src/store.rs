@@ -5,6 +5,8 @@ mod config;
 mod error;
 mod file;
 mod location;
+mod open;
+mod path;
 mod yaml;
 
 use std::{

@@ -210,7 +210,7 @@ describe("HTTP/2", () => {
     serving({}, async (host) => {
       const session = http2.connect(host.url).on("error", () => {});
       await once(session, "remoteSettings");
-      assert.equal(session.remoteSettings.maxConcurrentStreams, 128);
+      assert.equal(session.remoteSettings.maxConcurrentStreams, 32);
       const goaway = once(session, "goaway");
       // Rapid reset: opened and taken back in one go, far more often than anybody would (CVE-2023-44487).
       for (let number = 0; number < 5000 && !session.closed && !session.destroyed; number += 1) {
@@ -398,23 +398,6 @@ describe("at a stop", () => {
 });
 
 describe("many connections", { skip: LINUX }, () => {
-  test("more than AUTH_MAX_CONNECTIONS wait, and are served when there is room", () =>
-    serving({ AUTH_MAX_CONNECTIONS: "4" }, async (host) => {
-      const held = Array.from({ length: 4 }, () => client(host.port, request({ target: "/health", headers: [["Host", "x"]] })));
-      for (const { text } of held) await until(() => text().includes("\r\n\r\n"));
-      let isAnswered = false;
-      const waiting = ok(host).then(({ status }) => {
-        isAnswered = true;
-        return status;
-      });
-      await until(() => host.log().includes("others wait"));
-      assert.equal(isAnswered, false);
-      held[0].socket.destroy();
-      assert.equal(await waiting, 200);
-      for (const { socket } of held) socket.destroy();
-    }),
-  );
-
   test("the limit of open files is raised as far as it goes", () => {
     const limit = Number(spawnSync("sh", ["-c", "ulimit -Hn"], { encoding: "utf8" }).stdout);
     return serving({}, ({ pid }) => {
@@ -425,7 +408,7 @@ describe("many connections", { skip: LINUX }, () => {
   const MANY = 10_000;
   const soft = Number(spawnSync("sh", ["-c", "ulimit -n"], { encoding: "utf8" }).stdout.replace("unlimited", "1000000"));
   const hard = Number(spawnSync("sh", ["-c", "ulimit -Hn"], { encoding: "utf8" }).stdout.replace("unlimited", "1000000"));
-  const fits = soft > MANY + 500 && hard * 0.75 > MANY + 100;
+  const fits = soft > MANY + 500 && hard / 2 > MANY + 200;
   test(`${MANY} idle ones cost little each, nobody else notices, and nothing of them is left`, { skip: !fits && `the limit of open files is ${soft}` }, () =>
     serving({}, async (host) => {
       for (let round = 0; round < 50; round += 1) await ok(host, "/.auth/whoami");

@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { appendFileSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { appendFileSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, rmdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import net from "node:net";
+import os from "node:os";
 import path from "node:path";
 import { describe, test as nodeTest } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -186,6 +187,84 @@ describe("deployment file", () => {
       }
     });
   });
+
+  describe("of another user, which root renews", { skip: process.getuid?.() === 0 ? false : "only root can give a file away" }, () => {
+    const give = (...files) => execFileSync("chown", ["-h", "1234:2345", ...files]);
+    const ownersOf = (files) => files.map((name) => [lstatSync(name).uid, lstatSync(name).gid, lstatSync(name).mode & 0o777]);
+
+    for (const [title, arrange] of [
+      ["the file", (home, file, target) => (symlinkSync(target, file), give(path.dirname(file), file), file)],
+      ["the file, by a link that root made", (home, file, target) => (symlinkSync(target, file), give(path.dirname(file)), file)],
+      ["the file, where the folder is everyone's", (home, file, target) => (symlinkSync(target, file), give(file), file)],
+      ["the file behind a link of root", (home, file, target) => {
+        const inner = path.join(home, "inner.yaml");
+        symlinkSync(target, inner);
+        symlinkSync(inner, file);
+        give(inner);
+        return inner;
+      }],
+      ["a folder above it", (home, file, target) => {
+        const folder = path.dirname(file);
+        rmdirSync(folder);
+        symlinkSync(path.dirname(target), folder);
+        give(home, folder);
+        return folder;
+      }],
+    ]) {
+      test(`a link of its is not followed: ${title}`, async () => {
+        await withHome(null, async (home, file) => {
+          const roots = mkdtempSync(path.join(os.tmpdir(), "nodetool-auth-test-"));
+          const text = `worker_auth_token: ${TOKEN}\n`;
+          const target = writeFile(path.join(roots, "deployment.yaml"), text);
+          const link = arrange(home, file, target);
+          try {
+            for (const args of [["token", "rotate"], ["token", "rotate", "--overlap", "1h"]]) {
+              const { code, stderr } = await spawnNative({ home, args }).exited;
+              assert.equal(code, 1);
+              assert.ok(stderr.includes(`${link} is a symbolic link of user 1234`) && stderr.includes("NODETOOL_CONFIG_PATH"), stderr);
+            }
+            assert.equal(readFileSync(target, "utf8"), text);
+            assert.deepEqual(readdirSync(roots), ["deployment.yaml"]);
+          } finally {
+            rmSync(roots, { recursive: true });
+          }
+        });
+      });
+    }
+
+    test("folders and files that it makes are the user's", async () => {
+      await withHome(null, async (home) => {
+        give(home);
+        const file = path.join(home, "a", "b", "deployment.yaml");
+        assert.equal((await token(home, ["rotate"], { NODETOOL_CONFIG_PATH: file })).code, 0);
+        const folders = [path.join(home, "a"), path.join(home, "a", "b")];
+        assert.deepEqual(ownersOf([...folders, file, `${file}.lock`]), [[1234, 2345, 0o700], [1234, 2345, 0o700], [1234, 2345, 0o600], [1234, 2345, 0o600]]);
+      });
+    });
+  });
+
+  for (const [title, arrange, said] of [
+    ["a pipe", (lock) => void execFileSync("mkfifo", [lock]), /\.lock: it is a named pipe, not a file/],
+    ["a folder", (lock) => void mkdirSync(lock), /\.lock: .*directory/],
+    ["a device", (lock) => void execFileSync("mknod", [lock, "c", "1", "5"]), /\.lock: it is a device, not a file/],
+    ["one that another process holds", (lock) => spawn("flock", ["--no-fork", writeFile(lock, ""), "sleep", "60"], { stdio: "ignore" }), /\.lock: another process holds the lock/],
+  ]) {
+    test(`a lock that is ${title} is an error in limited time`, { skip: title === "a device" && process.getuid?.() !== 0 }, async () => {
+      const text = `worker_auth_token: ${TOKEN}\n`;
+      await withHome(text, async (home, file) => {
+        const held = arrange(`${file}.lock`);
+        if (held) await eventually("it is held", () => spawnSync("flock", ["-n", `${file}.lock`, "true"]).status === 1);
+        const { child, exited } = spawnNative({ home, args: ["token", "rotate"] });
+        const limit = setTimeout(() => child.kill("SIGKILL"), held ? 14_000 : 2000);
+        const { code, stderr } = await exited;
+        clearTimeout(limit);
+        held?.kill();
+        assert.equal(code, 1, stderr);
+        assert.match(stderr, said);
+        assert.equal(readFileSync(file, "utf8"), text);
+      });
+    });
+  }
 
   test("a lock that is a link to somewhere else is an error, and nothing is made there", async () => {
     const text = `worker_auth_token: ${TOKEN}\n`;

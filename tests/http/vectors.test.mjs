@@ -14,7 +14,7 @@ const CORS = ["allow-origin", "allow-methods", "allow-headers", "expose-headers"
 const OWN_HEADERS = ["content-type", "cache-control", "www-authenticate", "retry-after", "allow", "vary", ...CORS, ...IDENTITY];
 
 /** What each platform says in its own way: framing, connection, where the request came from. */
-const PLATFORM = /^(host|x-request-id|connection|keep-alive|transfer-encoding|content-length|accept-encoding|x-forwarded-.*|cf-.*|mf-.*)$/;
+const PLATFORM = /^(host|x-request-id|x-nodetool-auth-hops|connection|keep-alive|transfer-encoding|content-length|accept-encoding|x-forwarded-.*|cf-.*|mf-.*)$/;
 
 const upstreams = {};
 before(async () => {

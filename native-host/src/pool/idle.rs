@@ -15,14 +15,8 @@ use crate::{alarm::Alarm, body::RequestBody};
 /// Common servers (uvicorn, Node) close an idle connection after 5 seconds.
 pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(4);
 
-/// The same for requests that cannot be repeated: half of the shortest limit of a common server (gunicorn, 2 seconds).
-const UNREPEATABLE_LIMIT: Duration = Duration::from_secs(1);
-
 /// A server that closes a connection because of what it has just answered does so sooner than this.
 const SETTLED: Duration = Duration::from_millis(20);
-
-/// For how long it counts that the upstream closed a connection early: all of them close when it restarts.
-const MEMORY: Duration = Duration::from_secs(10);
 
 /// More than these are not kept for later.
 const MAX_IDLE: usize = 256;
@@ -46,14 +40,17 @@ pub(super) struct Connection {
 #[derive(Default)]
 pub(super) struct Kept {
     idle: Vec<Idle>,
-    /// The shortest time after which the upstream has of late closed an idle connection, and when it was.
-    closed_after: Option<(Duration, Instant)>,
+    /// For how long the upstream is known to leave an idle connection open.
+    open_for: Duration,
+    /// When it last closed one.
+    closed_at: Option<Instant>,
     /// Whether a task closes those whose time is over.
     pub(super) is_tended: bool,
 }
 
 impl Kept {
     pub(super) fn close_expired(&mut self, now: Instant) {
+        self.look(now);
         let expired = self.idle.iter().take_while(|idle| now.duration_since(idle.since) > IDLE_LIMIT).count();
         self.idle.drain(..expired);
     }
@@ -84,10 +81,10 @@ impl Kept {
     /// for how long it was idle.
     pub(super) fn take(&mut self, is_repeatable: bool, now: Instant) -> Option<(Connection, Duration)> {
         self.close_expired(now);
-        let limit = self.unrepeatable_limit(now);
+        let most = self.open_for / 2;
         let is_fit = |idle: &Idle| {
             let age = now.duration_since(idle.since);
-            let is_safe = || age <= limit && (idle.connection.is_settled || age >= SETTLED);
+            let is_safe = || age <= most && (idle.connection.is_settled || age >= SETTLED);
             idle.connection.sender.is_ready() && (is_repeatable || is_safe())
         };
         let at = self.idle.iter().rposition(is_fit)?;
@@ -97,10 +94,11 @@ impl Kept {
         Some((connection, age))
     }
 
-    fn unrepeatable_limit(&self, now: Instant) -> Duration {
-        match self.closed_after {
-            Some((age, seen)) if now.duration_since(seen) < MEMORY => UNREPEATABLE_LIMIT.min(age / 2),
-            _ => UNREPEATABLE_LIMIT,
+    /// Learns from those that are still open how long the upstream leaves one so. When it closes one, that begins anew.
+    fn look(&mut self, now: Instant) {
+        let began_after = |idle: &&Idle| self.closed_at.is_none_or(|closed| idle.since > closed);
+        if let Some(oldest) = self.idle.iter().find(began_after) {
+            self.open_for = self.open_for.max(now.duration_since(oldest.since));
         }
     }
 
@@ -113,8 +111,7 @@ impl Kept {
 
     /// The upstream closed a connection that had been idle for so long.
     pub(super) fn closed_after(&mut self, age: Duration) {
-        let now = Instant::now();
-        let known = self.closed_after.filter(|(known, seen)| *known < age && now.duration_since(*seen) < MEMORY);
-        self.closed_after = known.or(Some((age, now)));
+        self.open_for = self.open_for.min(age);
+        self.closed_at = Some(Instant::now());
     }
 }

@@ -13,6 +13,9 @@ use nodetool_edge_auth::ClientLimits;
 /// Stands for something that is not happening.
 const NEVER: u64 = u64::MAX;
 
+/// For a new client to show its credential before it has to make room for others.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// Shared by the socket, the requests and the timer of one connection, all on one thread.
 ///
 /// Times are milliseconds since it began.
@@ -90,6 +93,8 @@ pub(super) struct Rank {
     pub(super) is_authenticated: bool,
     /// When its last answer was over, or its request began to come.
     since: Instant,
+    /// Whether its first request may still be on its way.
+    pub(super) is_new: bool,
 }
 
 /// What a look at a connection finds.
@@ -171,7 +176,12 @@ impl Activity {
             || self.uploads.load(Ordering::Relaxed) > 0
             || self.stalls_since.load(Ordering::Relaxed) != NEVER;
         let since = self.began + Duration::from_millis(self.waits_since.load(Ordering::Relaxed));
-        (!self.is_tunnel.load(Ordering::Relaxed) && !(is_authenticated && is_in_use)).then_some(Rank { is_authenticated, since })
+        let is_new = !self.has_served() && self.began.elapsed() < GRACE;
+        (!self.is_tunnel.load(Ordering::Relaxed) && !(is_authenticated && is_in_use)).then_some(Rank {
+            is_authenticated,
+            since,
+            is_new,
+        })
     }
 
     /// Whether part of a request has come.

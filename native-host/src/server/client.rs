@@ -33,6 +33,9 @@ use crate::{body::Observed, client_body::ClientBody, gateway::Gateway, metrics::
 /// What a connection holds for as long as it is open: its place, and the word that it is open.
 pub(super) type Slot = (room::Taken, mpsc::Sender<()>);
 
+/// Bytes read at one time before a valid credential was shown: where more come at once, hyper makes larger and larger buffers.
+const SMALL_READ: usize = 4096;
+
 pub(super) struct Client {
     pub(super) gateway: Arc<Gateway>,
     /// Its address.
@@ -199,8 +202,15 @@ impl AsyncRead for ClientStream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
-        let read = if this.unread.is_empty() {
+        let read = if this.unread.is_empty() && this.client.activity.is_authenticated() {
             Pin::new(&mut this.stream).poll_read(context, buffer)
+        } else if this.unread.is_empty() {
+            let length = buffer.remaining().min(SMALL_READ);
+            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(length));
+            let read = Pin::new(&mut this.stream).poll_read(context, &mut part);
+            let length = part.filled().len();
+            buffer.advance(length);
+            read
         } else {
             let length = this.unread.len().min(buffer.remaining());
             buffer.put_slice(&this.unread.split_to(length));

@@ -29,8 +29,8 @@ use crate::{gateway::Gateway, stream::Stream};
 /// Room for a request line and headers together.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// Requests at one time on a connection of HTTP/2.
-const MAX_STREAMS: u32 = 128;
+/// Requests at one time on a connection of HTTP/2: a client that does not take its answers makes each hold 4 KB.
+const MAX_STREAMS: u32 = 32;
 
 /// Requests that a client of HTTP/2 may have taken back before anybody looked at them (CVE-2023-44487).
 const MAX_RESET_STREAMS: usize = 20;
@@ -38,9 +38,10 @@ const MAX_RESET_STREAMS: usize = 20;
 /// Answers that HTTP/2 holds for one request whose client does not read on.
 const MAX_UNSENT: usize = 64 * 1024;
 
-/// What a client of HTTP/2 may send of bodies before the upstream has taken any, for one request and for all.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What a client of HTTP/2 may send of bodies before the upstream has taken any, for one request and for all. It is held in memory
+/// while the request is judged.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 96 * 1024;
 
 /// For a client of HTTP/2 to show that it is still there.
 const PING_EVERY: Duration = Duration::from_secs(30);

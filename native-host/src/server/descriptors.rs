@@ -37,12 +37,15 @@ const fn limit() -> Option<u64> {
 /// Connections of clients, if nobody says otherwise.
 const USUAL: u32 = 16_384;
 
+/// Descriptors for files, listeners, fetches of keys, and clients that others make room for.
+const OTHERS: usize = 64;
+
 /// As many connections of clients as are wanted, if enough descriptors remain: a quarter of all, or those of the upstream's
-/// connections and some for files.
+/// connections and some for the rest.
 pub(super) fn room_for(wanted: Option<u32>, of_upstream: usize) -> usize {
     let room = usize::try_from(wanted.unwrap_or(USUAL)).unwrap_or(usize::MAX);
     let Some(limit) = limit().map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)) else { return room };
-    let most = (limit - limit / 4).min((limit - limit / 16).saturating_sub(of_upstream)).max(1);
+    let most = (limit - limit / 4).min(limit.saturating_sub(of_upstream).saturating_sub(OTHERS)).max(1);
     if wanted.is_some() && room > most {
         tracing::warn!(
             "AUTH_MAX_CONNECTIONS is {room}, but the limit of open files is {limit}: at most {most} connections are served at one time; raise it (LimitNOFILE= of systemd, ulimit -n)"

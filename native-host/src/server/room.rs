@@ -13,11 +13,11 @@ use tokio::{sync::Notify, task::AbortHandle, time::timeout};
 
 use super::{client::Client, descriptors};
 
-/// Connections beyond the limit when all others have an authenticated request in flight: a health check is answered even then.
+/// Connections beyond the limit while no other can be closed: a health check is answered even then.
 const RESERVE: usize = 16;
 
-/// How often to look for a connection to close while all have a request in flight.
-const PERIOD: Duration = Duration::from_millis(100);
+/// How often to look for a connection to close while none can be.
+const PERIOD: Duration = Duration::from_millis(20);
 
 /// Of all connections, this part is closed at one time, so that the search for them is rare.
 const PART: usize = 64;
@@ -102,7 +102,7 @@ impl Room {
 
     /// Waits until one more connection can be taken in.
     pub(super) async fn vacancy(&self) {
-        while self.seats().is_beyond(self.limit.saturating_add(RESERVE)) {
+        while self.seats().is_beyond(self.limit.saturating_add(RESERVE), self.limit / PART) {
             let _ = timeout(PERIOD, self.freed.notified()).await;
         }
     }
@@ -110,12 +110,12 @@ impl Room {
 
 impl Seats {
     /// Whether as many connections as this, or more, are left when one was to be closed.
-    fn is_beyond(&mut self, limit: usize) -> bool {
-        self.taken.len() >= limit && self.evict(1, 0, 0) == 0
+    fn is_beyond(&mut self, limit: usize, spare: usize) -> bool {
+        self.taken.len() >= limit && self.evict(1, spare, 0) == 0
     }
 
     /// Closes connections until so many are gone, and with them so many bytes: without a valid credential first, and of those the
-    /// longest idle; none with an authenticated request in flight. Those to `spare` have no valid credential.
+    /// longest idle; none with an authenticated request in flight, and no new one. Those to `spare` have no valid credential.
     fn evict(&mut self, count: usize, spare: usize, bytes: usize) -> usize {
         let ranks = self.taken.iter().filter_map(|(number, seat)| Some((seat.client.activity.rank()?, *number)));
         let mut ranks: Vec<_> = ranks.collect();
@@ -124,7 +124,9 @@ impl Seats {
         for (rank, number) in ranks {
             // What a connection with a valid credential holds is not counted.
             let is_enough = closed >= count && (rank.is_authenticated || closed >= spare && freed >= bytes);
-            let Some(seat) = (!is_enough).then(|| self.taken.remove(&number)).flatten() else { break };
+            // New clients wait for it rather than that an older one with a valid credential is closed.
+            let is_over = is_enough || rank.is_new;
+            let Some(seat) = (!is_over).then(|| self.taken.remove(&number)).flatten() else { break };
             tracing::debug!(peer = seat.client.peer, "a connection is closed to make room for others");
             seat.task.abort();
             freed += seat.client.place.weigh(Weight::None);

@@ -7,6 +7,7 @@ use nodetool_edge_auth::{Digest, Secret, Tokens, UnixTime};
 use super::{
     StoreError,
     file::{self, Written},
+    path,
     yaml::{self, Content, Problem, Replaced},
 };
 
@@ -117,8 +118,8 @@ pub(super) fn update(
     let cannot_write = |error| StoreError::Write { path: path.to_owned(), error };
     // Before anything is made beside it.
     load_deployment_config(path)?;
-    let target = file::behind_links(path).map_err(cannot_write)?;
-    file::create_private_folder_of(&target).map_err(cannot_write)?;
+    let target = path::behind_links(path).map_err(cannot_write)?;
+    path::create_private_folder(file::folder_of(&target)).map_err(cannot_write)?;
     let _lock = file::lock(&target).map_err(cannot_write)?;
     for _ in 0..MAX_TRIES {
         let before = load_deployment_config(path)?;

@@ -2,18 +2,25 @@
 
 use std::{
     fmt,
-    fs::{self, DirBuilder, File, Metadata, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use tempfile::NamedTempFile;
 
+use super::open::{open, regular};
+use super::path::behind_links;
+#[cfg(unix)]
+use super::path::is_root;
+
 /// What is larger is not a page of settings.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// As many as Linux follows.
-const MAX_LINKS: usize = 40;
+/// For how long another process may hold the lock. It writes a page.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
 
 /// What became of a text that was to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,60 +33,21 @@ pub(super) enum Written {
 
 /// What is in a file; of one that does not exist, nothing.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let metadata = match fs::metadata(path) {
+    // Asked before it is opened, too: to open a device may do something.
+    match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        metadata => metadata?,
-    };
-    // Asked before it is opened: to open a pipe waits until somebody writes to it.
-    if !metadata.is_file() {
-        return Err(io::Error::other(format!("it is {}, not a file", kind(&metadata))));
+        metadata => regular(&metadata?)?,
     }
+    let file = open(OpenOptions::new().read(true), path, true)?;
     let mut bytes = Vec::new();
-    match File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut bytes)? as u64 {
+    match file.take(MAX_SIZE + 1).read_to_end(&mut bytes)? as u64 {
         ..=MAX_SIZE => Ok(bytes),
         _ => Err(io::Error::other("it is larger than 1 MiB")),
     }
 }
 
-fn kind(metadata: &Metadata) -> &'static str {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::FileTypeExt;
-        let kind = metadata.file_type();
-        if kind.is_fifo() {
-            return "a named pipe";
-        }
-        if kind.is_socket() {
-            return "a socket";
-        }
-    }
-    if metadata.is_dir() { "a folder" } else { "a device" }
-}
-
-/// The file that is meant, if the path is a link: behind it, whether it exists yet or not.
-pub(super) fn behind_links(path: &Path) -> io::Result<PathBuf> {
-    let mut path = path.to_owned();
-    for _ in 0..MAX_LINKS {
-        match fs::read_link(&path) {
-            Ok(target) => path = folder_of(&path).join(target),
-            // It is none, or nothing is there.
-            Err(_) => return Ok(path),
-        }
-    }
-    Err(io::Error::other("too many links lead on from it"))
-}
-
-fn folder_of(path: &Path) -> &Path {
+pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Makes the folder of a file, closed to others, if it is not there.
-pub(super) fn create_private_folder_of(path: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder_of(path))
 }
 
 /// Whether there is room for a file that is to be made: whether its folder is there already, or could be made.
@@ -144,25 +112,40 @@ pub(crate) const fn mode_of(_: &Path) -> Option<u32> {
 pub(super) fn lock(path: &Path) -> io::Result<File> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
+    let name = PathBuf::from(name);
     let mut options = OpenOptions::new();
-    options.write(true).truncate(false);
+    // For reading too: to open a pipe for writing alone fails without a word of why.
+    options.read(true).write(true).truncate(false);
     #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        // Whoever may write to the folder is not to choose what root makes or waits for elsewhere.
-        options.mode(0o600).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
-    }
-    let file = match options.clone().create_new(true).open(&name) {
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let in_it = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", name.display()));
+    // Another user who may write to the folder is not to choose what root makes or waits for elsewhere.
+    let file = match open(options.clone().create_new(true), &name, false) {
         Ok(made) => {
             // Of root's making it would shut out the user whose file it is.
             let _ = give_to_owner_of(path, &made);
             made
         }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => options.create(true).open(&name)?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => open(options.create(true), &name, false).map_err(in_it)?,
         Err(error) => return Err(error),
     };
-    file.lock()?;
+    wait_for(&file).map_err(in_it)?;
     Ok(file)
+}
+
+/// Locks a file, unless another process holds it for too long.
+fn wait_for(file: &File) -> io::Result<()> {
+    let end = Instant::now() + LOCK_LIMIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if Instant::now() > end => {
+                return Err(io::Error::new(ErrorKind::TimedOut, "another process holds the lock"));
+            }
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(10)),
+        }
+    }
 }
 
 /// Written beside, synced, then renamed: nobody ever sees half a file, nor one that others may read. A file that is a
@@ -189,9 +172,9 @@ pub(super) fn replace(target: &Path, before: &str, text: &str) -> io::Result<Wri
 
 /// The copy of the new text stays beside until the file itself holds it, so that a crash in between loses nothing.
 fn write_in_place(target: &Path, before: &str, text: &str, copy: NamedTempFile) -> io::Result<Written> {
-    let mut file = OpenOptions::new().read(true).write(true).open(target)?;
+    let mut file = open(OpenOptions::new().read(true).write(true), target, false)?;
     // A lock beside it is not seen from the other side of the mount. This one is.
-    file.lock()?;
+    wait_for(&file)?;
     let mut current = String::new();
     file.read_to_string(&mut current)?;
     if current != before {
@@ -223,7 +206,9 @@ fn keep_owner(file: &File, target: &Path) {
 #[cfg(unix)]
 fn give_to_owner_of(target: &Path, file: &File) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, fchown};
-    let (Ok(old), Ok(new)) = (fs::metadata(target), file.metadata()) else { return Ok(()) };
+    // What root makes anew belongs to the owner of the folder.
+    let of_folder = || fs::metadata(folder_of(target)).ok().filter(|_| is_root());
+    let (Some(old), Ok(new)) = (fs::metadata(target).ok().or_else(of_folder), file.metadata()) else { return Ok(()) };
     if (old.uid(), old.gid()) == (new.uid(), new.gid()) { Ok(()) } else { fchown(file, Some(old.uid()), Some(old.gid())) }
 }
 
