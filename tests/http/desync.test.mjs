@@ -4,13 +4,15 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
+import { mkdirSync, rmSync } from "node:fs";
 import http from "node:http";
 import http2 from "node:http2";
 import net from "node:net";
+import path from "node:path";
 import { after, before, describe, test as nodeTest } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { AUTHORIZATION, HOSTS, TOKEN, withHost } from "./support/hosts.mjs";
+import { AUTHORIZATION, HOSTS, TOKEN, temporaryFolder, withHost, writeFile } from "./support/hosts.mjs";
 import { whyNotNginx, withNginx } from "./support/nginx.mjs";
 import { ask, exchange, request } from "./support/raw.mjs";
 import { ONLY_OF_POST, echo, startRawUpstream } from "./support/raw-upstream.mjs";
@@ -412,9 +414,18 @@ describe("settings", () => {
 });
 
 describe("native: local by default, with a proxy on the same machine", () => {
+  // In the file: one in the settings ends the default.
+  const home = temporaryFolder();
   let host, upstream, stop;
-  before(async () => ({ host, upstream, stop } = await startServing("native", { settings: { WORKER_AUTH_TOKEN: TOKEN } })));
-  after(() => stop?.());
+  before(async () => {
+    mkdirSync(path.join(home, "nodetool"), { mode: 0o700 });
+    writeFile(path.join(home, "nodetool", "deployment.yaml"), `worker_auth_token: ${TOKEN}\n`);
+    ({ host, upstream, stop } = await startServing("native", { settings: {}, home }));
+  });
+  after(async () => {
+    await stop?.();
+    rmSync(home, { recursive: true, force: true });
+  });
 
   test("a program on this machine needs no token", async () => {
     assert.equal((await ask(host.port, request({ target: "/v1/models", headers: [["Host", `127.0.0.1:${host.port}`]] }))).status, 200);
