@@ -149,7 +149,7 @@ pub trait Effects {
     /// better than none, as long as the server cannot be reached.
     async fn keys(&self, wanted: WantedKeys) -> KeysAnswer;
 
-    /// Whether a signature is right; an error if it could not be checked, which is not to be taken for a wrong one.
+    /// Whether a signature is right; an error if it could not be checked: the request is refused, and nothing is remembered of the token.
     async fn signature(&self, check: SignatureCheck<'_>) -> Result<bool, Unavailable>;
 
     /// The answer of the project's user endpoint about a token.

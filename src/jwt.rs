@@ -78,6 +78,11 @@ impl Claims {
         fits.then(|| Self { subject: subject.to_owned(), role: role.to_owned(), expires })
     }
 
+    /// The end of the token, as it says.
+    pub(crate) fn expiry(&self) -> UnixTime {
+        UnixTime::from_millis((self.expires * 1000.0) as u64)
+    }
+
     /// Whether the token is past its end, and past what clocks may differ.
     pub(crate) fn have_expired(&self, expected: &Expected, now: UnixTime) -> bool {
         seconds(now) >= self.expires + f64::from(expected.leeway)
@@ -91,7 +96,7 @@ impl<'a> Untrusted<'a> {
     /// When it is one that two parsers could read differently, or of an algorithm that is not served, or when its claims are
     /// not acceptable at this time.
     pub(crate) fn read(segments: Segments<'a>, expected: &Expected, now: UnixTime) -> Result<(Self, Claims), Reason> {
-        let Segments { header, claims, message, signature } = segments;
+        let Segments { header, claims, message, signature, .. } = segments;
         let claims = Json::parse(&claims).filter(|claims| matches!(claims, Json::Object(_))).ok_or(Reason::MalformedToken)?;
         let (algorithm, key_id) = read_header(&header)?;
         let claims = Claims::of(&claims, expected, now).ok_or(Reason::UnacceptableClaims)?;
@@ -113,6 +118,7 @@ impl<'a> Untrusted<'a> {
 
 /// The three segments of a JWT, decoded, and what its signature is over.
 pub(crate) struct Segments<'a> {
+    pub(crate) token: &'a [u8],
     pub(crate) header: Vec<u8>,
     pub(crate) claims: Vec<u8>,
     message: &'a [u8],
@@ -134,7 +140,7 @@ pub(crate) fn split(token: &[u8]) -> Option<Segments<'_>> {
     // Canonical only: without padding, and with no bits left over.
     let decode = |segment| BASE64_URL_SAFE_NO_PAD.decode(segment).ok();
     let object = |segment| decode(segment).filter(|json| is_object(json));
-    Some(Segments { header: object(header)?, claims: object(claims)?, message, signature: decode(signature)? })
+    Some(Segments { token, header: object(header)?, claims: object(claims)?, message, signature: decode(signature)? })
 }
 
 fn is_object(json: &[u8]) -> bool {

@@ -335,8 +335,8 @@ mod forgeries {
         let mut gateway = Gateway::new(&[("AUTH_CACHE_TTL", "30")]);
         let user = token(1);
         gateway.world.crypto_fails.set(true);
-        assert_eq!(gateway.ask(&user), KEYS_UNAVAILABLE);
-        assert_eq!((gateway.ask(&user), gateway.checks()), (KEYS_UNAVAILABLE, 2));
+        assert_eq!(gateway.ask(&user), Refused(Reason::BadSignature));
+        assert_eq!((gateway.ask(&user), gateway.checks()), (Refused(Reason::BadSignature), 2));
         gateway.world.crypto_fails.set(false);
         assert_eq!(gateway.ask(&user), Passes, "the failure was not taken for a forgery");
     }

@@ -58,7 +58,7 @@ impl Matter<'_> {
         if claims.have_expired(&supabase.expected, now) {
             return self.refuse(Reason::ExpiredToken);
         }
-        let expires = expiry(&claims);
+        let expires = claims.expiry();
         let identity = Identity::user(claims.subject, claims.role, expires);
         let until = supabase.remembered_until(now).min(expires);
         if until > now {
@@ -67,10 +67,6 @@ impl Matter<'_> {
         let (verdict, refused) = self.policy.authorize(self.facts, identity);
         Outcome { refused, ..self.decide(verdict) }
     }
-}
-
-fn expiry(claims: &Claims) -> UnixTime {
-    UnixTime::from_millis((claims.expires * 1000.0) as u64)
 }
 
 pub(super) fn begin_with_users<'a>(gate: &mut Gate, facts: &'a Facts<'a>, token: &'a [u8], now: UnixTime) -> Step<'a> {
@@ -97,11 +93,11 @@ pub(super) fn begin_with_users<'a>(gate: &mut Gate, facts: &'a Facts<'a>, token:
         learned: Learned::default(),
         used_stale_keys: false,
     };
-    user_token(matter, &gate.keys, (token, segments), now)
+    user_token(matter, &gate.keys, segments, now)
 }
 
-fn user_token<'a>(matter: Matter<'a>, keys: &KnownKeys, (token, segments): (&'a [u8], Segments<'a>), now: UnixTime) -> Step<'a> {
-    let policy = Arc::clone(&matter.policy);
+fn user_token<'a>(matter: Matter<'a>, keys: &KnownKeys, segments: Segments<'a>, now: UnixTime) -> Step<'a> {
+    let (policy, token) = (Arc::clone(&matter.policy), segments.token);
     let Some(supabase) = &policy.supabase else { return Step::Decided(matter.refuse(Reason::InvalidToken)) };
     // Claims come first: they cost nothing, and nobody is asked about a token that could not pass anyway. That one is
     // expired can be told by anyone who reads it.
@@ -266,7 +262,7 @@ impl<'a> NeedSignature<'a> {
         match is_right {
             Ok(true) => return Step::Decided(self.matter.admit(supabase, self.claims, now)),
             Ok(false) => {}
-            Err(Unavailable) => return Step::Decided(self.matter.refuse(Reason::KeysUnavailable)),
+            Err(Unavailable) => return Step::Decided(self.matter.refuse(Reason::BadSignature)),
         }
         let lesson = Lesson::Forged(self.matter.presented, key.thumbprint, now..supabase.remembered_until(now));
         self.matter.learned.0.push(lesson);
@@ -298,8 +294,7 @@ impl<'a> NeedUser<'a> {
         let id = body.as_ref().and_then(|body| body.get("id")).and_then(Json::as_str);
         Step::Decided(match (answer.as_ref().map(|answer| answer.status), &policy.supabase) {
             (Ok(200), Some(supabase)) if id == Some(&self.claims.subject) => {
-                let holds = now..expiry(&self.claims);
-                self.matter.learned.0.push(Lesson::Vouched(self.matter.presented, holds));
+                self.matter.learned.0.push(Lesson::Vouched(self.matter.presented, now..self.claims.expiry()));
                 self.matter.admit(supabase, self.claims, now)
             }
             (Ok(200), Some(supabase)) if id.is_some() => self.matter.refuse_user(supabase, now),
