@@ -209,7 +209,9 @@ proptest! {
         let gate = gate(&[]);
         let (method, path) = if public { ("GET", "/health") } else { ("POST", "/v1/models") };
         let mut facts = Facts::new(method, path, None);
-        facts.header("Authorization", BEARER.as_bytes()).header(&name, b"attacker").header("Connection", connection.as_bytes());
+        // Any other transfer coding is malformed.
+        let value: &[u8] = if name.eq_ignore_ascii_case("transfer-encoding") { b"chunked" } else { b"attacker" };
+        facts.header("Authorization", BEARER.as_bytes()).header(&name, value).header("Connection", connection.as_bytes());
         let verdict = judge(&gate, &facts);
         // Two values of a header that is judged, such as Authorization, would be refused; none of these is.
         let Action::Forward(forward) = Action::of(&verdict, gate.policy(), &facts, NOW) else {

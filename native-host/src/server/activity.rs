@@ -28,7 +28,7 @@ pub(super) struct Activity {
     uploads: AtomicU32,
     has_served: AtomicBool,
     /// Whether one of its requests had a valid credential.
-    is_authenticated: AtomicBool,
+    pub(super) is_authenticated: AtomicBool,
     is_http2: AtomicBool,
     /// Whether the head of a request has begun, and the request has not.
     is_in_head: AtomicBool,
@@ -93,7 +93,6 @@ pub(super) struct Rank {
     pub(super) is_authenticated: bool,
     /// When its last answer was over, or its request began to come.
     since: Instant,
-    /// Whether its first request may still be on its way.
     pub(super) is_new: bool,
 }
 
@@ -158,10 +157,6 @@ impl Activity {
 
     pub(super) fn is_http2(&self) -> bool {
         self.is_http2.load(Ordering::Relaxed)
-    }
-
-    pub(super) const fn authenticated(&self) -> &AtomicBool {
-        &self.is_authenticated
     }
 
     pub(super) fn is_authenticated(&self) -> bool {

@@ -78,7 +78,7 @@ impl InFlight {
         let client = &*self.0;
         let is_http2 = head.version == Version::HTTP_2;
         let mut response = {
-            let known = client.activity.authenticated();
+            let known = &client.activity.is_authenticated;
             client.gateway.handle(head, body, &client.peer, client.scheme, known).await
         };
         if client.activity.is_authenticated() {
