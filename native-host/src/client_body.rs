@@ -107,7 +107,7 @@ impl Drop for ClientBody {
 impl Remainder {
     /// Whether the connection can serve another request after an answer for which the body was not needed. `body`: the body,
     /// unless it was handed on.
-    pub(crate) async fn is_discarded(self, body: Option<ClientBody>) -> bool {
+    pub(crate) async fn discarded(self, body: Option<ClientBody>) -> bool {
         match (self.stage.load(Ordering::Relaxed), self.length) {
             (ENDED, _) => true,
             (FAILED, _) => false,

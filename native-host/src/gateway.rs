@@ -101,7 +101,7 @@ impl Gateway {
         let (remainder, mut body) = (body.remainder(parts), Some(body));
         let (mut response, source) = self.answer(parts, &mut body, &id, (peer, scheme), is_authenticated).await;
         if let (Source::Gateway, Some(remainder)) = (source, remainder)
-            && !remainder.is_discarded(body).await
+            && !remainder.discarded(body).await
         {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

@@ -231,15 +231,18 @@ impl Project {
     async fn place(&self, question: &UserQuestion) -> Option<u64> {
         let came = now();
         loop {
-            let mut questions = self.questions.borrow_mut();
-            questions.forget(self.timeout(), now());
-            let number = questions.begin(question, now());
-            drop(questions);
+            let number = self.begin(question);
             if number.is_some() || !is_within(came, self.timeout()) {
                 return number;
             }
             pause(LOOK_FOR_PLACE_EVERY).await;
         }
+    }
+
+    fn begin(&self, question: &UserQuestion) -> Option<u64> {
+        let mut questions = self.questions.borrow_mut();
+        questions.forget(self.timeout(), now());
+        questions.begin(question, now())
     }
 
     async fn get(&self, url: &str, headers: &str, limit: usize) -> Result<(u16, Option<String>, Vec<u8>), String> {

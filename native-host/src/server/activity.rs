@@ -172,11 +172,8 @@ impl Activity {
             || self.stalls_since.load(Ordering::Relaxed) != NEVER;
         let since = self.began + Duration::from_millis(self.waits_since.load(Ordering::Relaxed));
         let is_new = !self.has_served() && self.began.elapsed() < GRACE;
-        (!self.is_tunnel.load(Ordering::Relaxed) && !(is_authenticated && is_in_use)).then_some(Rank {
-            is_authenticated,
-            since,
-            is_new,
-        })
+        let must_stay = self.is_tunnel.load(Ordering::Relaxed) || is_authenticated && is_in_use;
+        (!must_stay).then_some(Rank { is_authenticated, since, is_new })
     }
 
     /// Whether part of a request has come.

@@ -68,8 +68,14 @@ fn jwt() -> impl Strategy<Value = String> {
         json!({ "is_anonymous": true }),
         json!({ "is_anonymous": 0 }),
     ];
-    let headers =
-        [json!({}), json!({}), json!({ "kid": "k2" }), json!({ "alg": "none" }), json!({ "jku": "https://evil.example" })];
+    let headers = [
+        json!({}),
+        json!({}),
+        json!({ "kid": "k2" }),
+        json!({ "kid": 2 }),
+        json!({ "alg": "none" }),
+        json!({ "jku": "https://evil.example" }),
+    ];
     let changes = vec(select(changes.to_vec()), 1..3);
     (changes, select(headers.to_vec()), any::<bool>(), prop::bool::weighted(0.8)).prop_map(move |(changes, header, is_es256, is_right)| {
         let mut claims = json!({ "exp": now + 1000, "iat": now - 10, "iss": "http://127.0.0.1:9/auth/v1", "aud": "authenticated", "sub": "u1", "role": "authenticated" });
