@@ -18,7 +18,7 @@ use nodetool_edge_auth::{
     UserAnswer, UserQuestion, WantedKeys, lifetime,
 };
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, Semaphore},
     time::{sleep, timeout},
 };
 
@@ -31,6 +31,9 @@ use crate::{
 /// A user is a page of JSON at most.
 const MAX_USER: usize = 256 * 1024;
 
+/// Requests that wait for keys at one time. Each holds its head, and needs no valid credential to wait.
+const MAX_WAITING: usize = 1024;
+
 /// Why a question got no place in time.
 const TOO_MANY: &str = "too many questions at once";
 
@@ -42,6 +45,7 @@ pub(crate) struct Project {
     key: HeaderValue,
     timeout: Duration,
     keys: Arc<Mutex<Keys>>,
+    waiting: Semaphore,
     /// When the last good ones were fetched, and for how long they are fresh. Can be read while others are fetched.
     held: std::sync::Mutex<Option<(UnixTime, u64)>>,
     counters: Arc<Counters>,
@@ -90,6 +94,7 @@ impl Project {
             key,
             timeout: Duration::from_secs(settings.timeout),
             keys: Arc::default(),
+            waiting: Semaphore::new(MAX_WAITING),
             held: std::sync::Mutex::default(),
             counters,
             questions: Questions::default(),
@@ -102,7 +107,10 @@ impl Project {
         let mut keys = match Arc::clone(&self.keys).try_lock_owned() {
             Ok(keys) => keys,
             Err(_) if wanted.has_stand_in => return KeysAnswer::UnderWay,
-            Err(_) => Arc::clone(&self.keys).lock_owned().await,
+            Err(_) => {
+                let Ok(_waiting) = self.waiting.try_acquire() else { return KeysAnswer::UnderWay };
+                Arc::clone(&self.keys).lock_owned().await
+            }
         };
         let now = clock::now();
         keys.set_back(now);

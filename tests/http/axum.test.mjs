@@ -9,7 +9,7 @@ import { WebSocket } from "ws";
 
 import { built } from "../../tools/setup.mjs";
 import { INVALID, NO_ADMIN_TOKEN, NO_CREDENTIAL, UNAVAILABLE, checkRefusal, until } from "./support/gateway.mjs";
-import { AUTHORIZATION, ROOT, STATIC, TOKEN, gatherOutput, temporaryFolder } from "./support/hosts.mjs";
+import { AUTHORIZATION, ROOT, STATIC, TOKEN, gatherOutput, temporaryFolder, withHome } from "./support/hosts.mjs";
 import { KEYS, claimsOf, makeKey, userToken } from "./support/jwt.mjs";
 import { ask, exchange, request } from "./support/raw.mjs";
 import { API_KEY, startSupabase } from "./support/supabase.mjs";
@@ -94,10 +94,10 @@ describe("static", () => {
     assert.deepEqual([ping.user, ping.identity], [null, []]);
   });
 
-  test("/admin needs the admin token too, and the handler does not see it", async () => {
+  test("/admin needs the admin token too, and the handler sees it", async () => {
     checkRefusal(await server.send("/admin/x"), NO_ADMIN_TOKEN);
     const answer = seen(await server.send("/admin/x", { headers: [AUTHORIZATION, ["X-Admin-Token", ADMIN_TOKEN]] }));
-    assert.deepEqual(answer.identity, [["x-auth-token-type", "static"], ["x-user-id", "1"]]);
+    assert.deepEqual(answer.identity, [["x-admin-token", ADMIN_TOKEN], ["x-auth-token-type", "static"], ["x-user-id", "1"]]);
   });
 
   test("CORS: preflights are answered, and pages may read answers and refusals", async () => {
@@ -131,16 +131,19 @@ describe("static", () => {
   });
 });
 
-test("local by default holds for requests straight from this machine", async () => {
-  const server = await start({ ENV: "development", WORKER_AUTH_TOKEN: TOKEN });
-  try {
-    assert.equal((await server.send("/v1/me", { headers: [] })).status, 200);
-    checkRefusal(await server.send("/v1/me", { headers: [["X-Forwarded-For", "127.0.0.1"]] }), NO_CREDENTIAL);
-    checkRefusal(await server.send("/v1/me", { headers: [["Origin", "https://evil.example"]] }), NO_CREDENTIAL);
-  } finally {
-    await server.stop();
-  }
-});
+test("local by default holds for requests straight from this machine, while the settings have no token", () =>
+  withHome(`worker_auth_token: ${TOKEN}\n`, async (home, file) => {
+    for (const [settings, status] of [[{ NODETOOL_CONFIG_PATH: file }, 200], [{ WORKER_AUTH_TOKEN: TOKEN }, 401]]) {
+      const server = await start({ ENV: "development", ...settings });
+      try {
+        assert.equal((await server.send("/v1/me", { headers: [] })).status, status);
+        checkRefusal(await server.send("/v1/me", { headers: [["X-Forwarded-For", "127.0.0.1"]] }), NO_CREDENTIAL);
+        checkRefusal(await server.send("/v1/me", { headers: [["Origin", "https://evil.example"]] }), NO_CREDENTIAL);
+      } finally {
+        await server.stop();
+      }
+    }
+  }));
 
 test("supabase: users pass with tokens of the project, keys are fetched once, and an outage is no refusal", async () => {
   const supabase = await startSupabase({ keys: [KEYS.ES256] });

@@ -2,15 +2,14 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { rmSync, writeFileSync } from "node:fs";
-import http2 from "node:http2";
-import net from "node:net";
 import path from "node:path";
 import { after, describe, test as nodeTest } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
 
 import { makeCertificate } from "./support/certificates.mjs";
-import { AUTHORIZATION, STATIC, spawnNative, temporaryFolder } from "./support/hosts.mjs";
+import { HEALTH, HOSTILE, healthy, stalled } from "./support/hostile.mjs";
+import { AUTHORIZATION, STATIC, temporaryFolder } from "./support/hosts.mjs";
 import { kilobytes, until } from "./support/process.mjs";
 import { ask, request } from "./support/raw.mjs";
 import { serving as servingBoth } from "./support/serving.mjs";
@@ -21,7 +20,6 @@ const head = [["Host", "x"], AUTHORIZATION];
 const LIMIT = 8;
 /** More than the limit and the few connections that are let in beyond it. */
 const MANY = LIMIT + 20;
-const HEALTH = request({ target: "/health", headers: [["Host", "x"]] });
 
 const folder = temporaryFolder();
 const files = { AUTH_TLS_CERT: path.join(folder, "cert.pem"), AUTH_TLS_KEY: path.join(folder, "key.pem") };
@@ -29,16 +27,6 @@ const { certificate: ca, key } = makeCertificate();
 writeFileSync(files.AUTH_TLS_CERT, ca);
 writeFileSync(files.AUTH_TLS_KEY, key, { mode: 0o600 });
 after(() => rmSync(folder, { recursive: true, force: true }));
-
-/** A connection that sends this and then does nothing. */
-async function stalled(port, ...pieces) {
-  const socket = net.connect({ port, host: "127.0.0.1", noDelay: true });
-  const state = { socket, isClosed: false, text: "" };
-  socket.on("error", () => {}).on("close", () => (state.isClosed = true)).on("data", (chunk) => (state.text += chunk.toString("latin1")));
-  await once(socket, "connect");
-  for (const piece of pieces) socket.write(piece);
-  return state;
-}
 
 /** Served within a second, over a new connection. */
 async function served(host, target = "/v1/models") {
@@ -48,39 +36,6 @@ async function served(host, target = "/v1/models") {
   assert.equal(status, 200);
   assert.ok(took < 1000, `${took} ms`);
 }
-
-async function healthy(host, settings = {}) {
-  const { exited } = spawnNative({ settings: { AUTH_LISTEN: `127.0.0.1:${host.port}`, ...settings }, args: ["health", "--timeout", "1s"] });
-  const { code, stderr } = await exited;
-  assert.equal(code, 0, stderr);
-}
-
-/** Clients without a token that hold their connections, each in its way. */
-const HOSTILE = {
-  "nothing at all": (port) => stalled(port),
-  "part of a head": (port) => stalled(port, "GET /v1/models HTTP/1.1\r\nHost: x\r\nX: "),
-  "an idle connection after /health": async (port) => {
-    const client = await stalled(port, HEALTH);
-    await until(() => client.isClosed || client.text.includes("200 OK"));
-    return client;
-  },
-  "a refused body that does not come": (port) => stalled(port, "POST /v1/chat HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"),
-  "answers that are not read": async (port) => {
-    const client = await stalled(port);
-    client.socket.pause();
-    client.socket.write(Buffer.concat(Array.from({ length: 20_000 }, () => request({ target: "/v1/models", headers: [["Host", "x"]] }))));
-    return client;
-  },
-  "HTTP/2 with a window of nothing": async (port) => {
-    const state = { isClosed: false };
-    const session = http2.connect(`http://127.0.0.1:${port}`, { settings: { initialWindowSize: 0 } });
-    session.on("error", () => {}).on("close", () => (state.isClosed = true));
-    state.socket = session;
-    for (let number = 0; number < 20; number += 1) session.request({ ":path": "/health" }).on("error", () => {});
-    await Promise.race([once(session, "remoteSettings"), once(session, "close")]).catch(() => {});
-    return state;
-  },
-};
 
 /** A frame of HTTP/2 (RFC 9113, section 4.1). */
 function frame(type, flags, stream, payload = Buffer.alloc(0)) {
@@ -128,36 +83,6 @@ describe("memory that a connection without a valid credential holds", { skip: pr
 });
 
 describe("a native host that is full", () => {
-  test("of all kinds of clients at once, with 1024 open files, serves every request with a valid token within a second", { timeout: 60_000 }, () =>
-    serving({}, async (host) => {
-      const held = [];
-      const end = Date.now() + 6000;
-      const kinds = Object.values(HOSTILE).filter((hold) => hold !== HOSTILE["answers that are not read"]);
-      const attack = async (hold) => {
-        while (Date.now() < end) {
-          held.push(...(await Promise.all(Array.from({ length: 5 }, () => hold(host.port)))));
-          await sleep(100);
-        }
-      };
-      let count = 0;
-      const user = async () => {
-        while (Date.now() < end) {
-          await served(host);
-          count += 1;
-          await sleep(20);
-        }
-      };
-      const orchestrator = async () => {
-        while (Date.now() < end) {
-          await healthy(host);
-          await sleep(500);
-        }
-      };
-      await Promise.all([...kinds.map(attack), user(), user(), orchestrator()]);
-      assert.ok(held.length > 600 && count > 20, `${held.length} connections, ${count} requests`);
-      for (const { socket } of held) socket.destroy();
-    }, { wrap: (command) => ["sh", "-c", 'ulimit -n 1024; exec "$0" "$@"', ...command] }));
-
   for (const [what, hold] of Object.entries(HOSTILE)) {
     test(`serves a valid token at once, and answers its own health check: ${what}`, () =>
       serving({ AUTH_MAX_CONNECTIONS: `${LIMIT}` }, async (host) => {

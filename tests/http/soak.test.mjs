@@ -2,17 +2,22 @@
 // been told the right thing, and nothing of them is left in memory or among the descriptors.
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readFileSync, readdirSync } from "node:fs";
+import { readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import http from "node:http";
+import https from "node:https";
 import net from "node:net";
-import { test as nodeTest } from "node:test";
+import path from "node:path";
+import { after, test as nodeTest } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { WebSocket } from "ws";
 
+import { makeCertificate } from "./support/certificates.mjs";
 import { until, withGateway } from "./support/gateway.mjs";
-import { AUTHORIZATION, TOKEN } from "./support/hosts.mjs";
+import { HOSTILE, HOSTILE_IN_TLS, healthy } from "./support/hostile.mjs";
+import { AUTHORIZATION, STATIC, TOKEN, temporaryFolder } from "./support/hosts.mjs";
 import { KEYS, handmade, headerOf, makeKey, userToken } from "./support/jwt.mjs";
 import { chance, seed } from "./support/random.mjs";
+import { serving } from "./support/serving.mjs";
 import { digestOf } from "./support/upstream.mjs";
 
 const SECONDS = Number(process.env.NODETOOL_TEST_SOAK ?? 20);
@@ -179,3 +184,52 @@ nodeTest(`native: ${SECONDS} s of all kinds of clients (NODETOOL_TEST_SEED=${SEE
     await gateway.acceptsStatic();
   });
 });
+
+const folder = temporaryFolder();
+const files = { AUTH_TLS_CERT: path.join(folder, "cert.pem"), AUTH_TLS_KEY: path.join(folder, "key.pem") };
+const { certificate: ca, key } = makeCertificate();
+writeFileSync(files.AUTH_TLS_CERT, ca);
+writeFileSync(files.AUTH_TLS_KEY, key, { mode: 0o600 });
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+/** A request over a connection of its own: its status, and how long it took. */
+function once200(module, port) {
+  const began = performance.now();
+  return new Promise((resolve, reject) => {
+    const options = { port, host: "127.0.0.1", path: "/v1/models", headers: { authorization: AUTHORIZATION[1] }, agent: false, ca, servername: "localhost", timeout: 5000 };
+    const asked = module.get(options, (response) => {
+      response.resume();
+      response.on("end", () => resolve({ status: response.statusCode, took: performance.now() - began }));
+    });
+    asked.on("error", reject).on("timeout", () => asked.destroy(new Error("nothing for 5 s")));
+  });
+}
+
+for (const [what, module, kinds, settings] of [["HTTP", http, HOSTILE, {}], ["HTTPS", https, HOSTILE_IN_TLS, files]]) {
+  const seconds = Math.max(4, SECONDS / 4);
+  nodeTest(`native: ${seconds} s of ${what} with 1024 open files, under clients that hold connections: a valid token is served within a second`, { timeout: (seconds + 60) * 1000 }, async (context) => {
+    const wrap = (command) => ["sh", "-c", 'ulimit -n 1024; exec "$0" "$@"', ...command];
+    await serving("native", { settings: { ...STATIC, ...settings }, wrap }, async (host) => {
+      const [end, held, took] = [Date.now() + seconds * 1000, [], []];
+      const during = async (pause, run) => {
+        while (Date.now() < end) {
+          await run();
+          await sleep(pause);
+        }
+      };
+      const attack = (hold) => during(100, async () => held.push(...(await Promise.all(Array.from({ length: 5 }, () => hold(host.port))))));
+      const user = () =>
+        during(20, async () => {
+          const answer = await once200(module, host.port);
+          assert.equal(answer.status, 200);
+          took.push(answer.took);
+        });
+      await Promise.all([...Object.values(kinds).map(attack), user(), user(), during(500, () => healthy(host, settings))]);
+      for (const { socket } of held) socket.destroy();
+      const slowest = Math.max(...took);
+      context.diagnostic(JSON.stringify({ held: held.length, requests: took.length, slowest }));
+      assert.ok(held.length > 600 && took.length > 20, `${held.length} connections, ${took.length} requests`);
+      assert.ok(slowest < 1000, `${slowest} ms`);
+    });
+  });
+}

@@ -1,6 +1,8 @@
 // Supabase fails in every way it can: what is known keeps working, what is not is 503, and nothing hangs.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import http2 from "node:http2";
 import { describe, test as nodeTest } from "node:test";
 
 import { EXPIRED, INVALID, NO_CREDENTIAL, UNAVAILABLE, inParallel, tally, until, withGateway } from "./support/gateway.mjs";
@@ -61,6 +63,30 @@ async function theRestIsWell(gateway) {
   await gateway.refuses("no-such-token", INVALID, PROMPT);
   assert.equal(await gateway.status(undefined, { target: "/health", ...PROMPT }), 200);
 }
+
+test("native: only so many requests wait for keys, and the others are refused at once", async () => {
+  const [connections, streams, most] = [36, 32, 1024];
+  await withGateway("native", { keys: [ES256], settings: { AUTH_FETCH_TIMEOUT: "5" }, prepare: mode("hang") }, async (gateway) => {
+    const forged = await userToken(EVIL, gateway.claims());
+    const sessions = Array.from({ length: connections }, () => http2.connect(gateway.host.url));
+    const early = [];
+    const began = Date.now();
+    const answers = sessions.flatMap((session) =>
+      Array.from({ length: streams }, async () => {
+        const stream = session.request({ ":path": "/v1/x", authorization: `Bearer ${forged}` });
+        const [headers] = await once(stream, "response");
+        stream.resume();
+        if (Date.now() - began < 2500) early.push(headers[":status"]);
+        return headers[":status"];
+      }),
+    );
+    const statuses = await Promise.all(answers);
+    sessions.forEach((session) => session.destroy());
+    assert.deepEqual([...new Set(statuses)], [503]);
+    // One of them, or the host by itself, fetches.
+    assert.ok(early.length >= connections * streams - most - 1 && early.length <= connections * streams - most, `${early.length} were refused early`);
+  });
+});
 
 for (const name of HOSTS) {
   describe(`${name}: the keys cannot be had`, () => {
