@@ -213,6 +213,7 @@ impl Fetch {
         if lease.is_reused() && !is_repeatable {
             lease.check();
         }
+        lease.read_little(sent.forward.is_anonymous());
         let (sender, alarm) = lease.sender();
         let answer = pin!(sender.try_send_request(request));
         let Some(answered) = within(self.response_timeout, since, progress, alarm, answer).await else {

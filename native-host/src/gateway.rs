@@ -25,6 +25,7 @@ use crate::{
     observe::{self, RequestId},
     pool::Reach,
     request, respond,
+    standing::Standing,
 };
 
 /// The gateway as one thread runs it.
@@ -86,20 +87,20 @@ impl Gateway {
     }
 
     /// Answers a request, whose head stays where it is: to move it from hand to hand would cost more than to judge it.
-    /// `is_authenticated` is set before a request with a valid credential is forwarded.
+    /// `standing` is told of a valid credential before the request is forwarded.
     pub(crate) async fn handle(
         &self,
         parts: &mut Parts,
         body: ClientBody,
         peer: &str,
         scheme: Scheme,
-        is_authenticated: &AtomicBool,
+        standing: &Standing,
     ) -> Response<Observed> {
         let in_flight = body::in_flight(&self.seen.counters);
         let id = RequestId::of(&parts.headers);
         let began = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
         let (remainder, mut body) = (body.remainder(parts), Some(body));
-        let (mut response, source) = self.answer(parts, &mut body, &id, (peer, scheme), is_authenticated).await;
+        let (mut response, source) = self.answer(parts, &mut body, &id, (peer, scheme), standing).await;
         if let (Source::Gateway, Some(remainder)) = (source, remainder)
             && !remainder.discarded(body).await
         {
@@ -123,7 +124,7 @@ impl Gateway {
         body: &mut Option<ClientBody>,
         id: &RequestId,
         (peer, scheme): (&str, Scheme),
-        is_authenticated: &AtomicBool,
+        standing: &Standing,
     ) -> (Response<ResponseBody>, Source) {
         // HTTP/2 has no upgrades of this kind.
         let upgrade = parts.extensions.remove();
@@ -135,7 +136,7 @@ impl Gateway {
         facts.scheme(scheme).request_id(id.as_str());
         let (outcome, now) = self.judge.judge(&mut facts).await;
         if matches!(&outcome.verdict, Verdict::Pass(pass) if pass.identity.is_some()) {
-            is_authenticated.store(true, Ordering::Relaxed);
+            standing.authenticate();
         }
         // Behind trusted proxies it is not who connected.
         let client = self.judge.policy().client(&facts).unwrap_or(peer);

@@ -88,6 +88,8 @@ mod pool;
 #[cfg(feature = "cli")]
 mod server;
 #[cfg(feature = "cli")]
+mod standing;
+#[cfg(feature = "cli")]
 mod stream;
 #[cfg(feature = "cli")]
 mod tls;

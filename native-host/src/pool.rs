@@ -163,6 +163,11 @@ impl Lease {
         self.connection.check.request();
     }
 
+    /// Has the answer read in small parts, or not.
+    pub(crate) fn read_little(&self, reads_little: bool) {
+        self.connection.check.read_little(reads_little);
+    }
+
     /// The upstream closed it instead of answering.
     pub(crate) fn was_closed(&self) {
         if let Some(idled) = self.idled {

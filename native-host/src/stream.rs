@@ -42,6 +42,23 @@ fn joined<'a>(parts: &[IoSlice<'_>], room: &'a mut [u8; SMALL], length: usize) -
     room.get(..length).unwrap_or_default()
 }
 
+impl Stream {
+    /// Reads so many bytes at most. Where more come at once, hyper makes larger and larger buffers.
+    pub(crate) fn poll_read_little(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+        most: usize,
+    ) -> Poll<io::Result<()>> {
+        let length = buffer.remaining().min(most);
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(length));
+        let read = Pin::new(self).poll_read(context, &mut part);
+        let length = part.filled().len();
+        buffer.advance(length);
+        read
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {

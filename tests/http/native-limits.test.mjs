@@ -210,7 +210,7 @@ describe("HTTP/2", () => {
     serving({}, async (host) => {
       const session = http2.connect(host.url).on("error", () => {});
       await once(session, "remoteSettings");
-      assert.equal(session.remoteSettings.maxConcurrentStreams, 32);
+      assert.equal(session.remoteSettings.maxConcurrentStreams, 128);
       const goaway = once(session, "goaway");
       // Rapid reset: opened and taken back in one go, far more often than anybody would (CVE-2023-44487).
       for (let number = 0; number < 5000 && !session.closed && !session.destroyed; number += 1) {

@@ -17,17 +17,33 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::places::Place;
 use crate::stream::Stream;
 
-/// Requests that the system be asked for the state of a connection before anything more is written to it.
+/// Bytes read at one time of an answer to a request without a credential. Its client may not take it, and hyper queues sixteen of
+/// these.
+const SMALL_READ: usize = 1024;
+
+/// What the next request asks of its connection.
 #[derive(Clone, Default)]
-pub(super) struct Check(Arc<AtomicBool>);
+pub(super) struct Check(Arc<Asked>);
+
+#[derive(Default)]
+struct Asked {
+    /// That the system be asked for the state of the connection before anything more is written to it.
+    check: AtomicBool,
+    reads_little: AtomicBool,
+}
 
 impl Check {
     pub(super) fn request(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.check.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether little is read at one time.
+    pub(super) fn read_little(&self, reads_little: bool) {
+        self.0.reads_little.store(reads_little, Ordering::Relaxed);
     }
 
     fn is_requested(&self) -> bool {
-        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
+        self.0.check.load(Ordering::Relaxed) && self.0.check.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -57,6 +73,9 @@ impl AsyncRead for Link {
         let link = self.get_mut();
         if link.check.is_requested() && link.is_readable() {
             return Poll::Ready(Ok(()));
+        }
+        if link.check.0.reads_little.load(Ordering::Relaxed) {
+            return link.stream.poll_read_little(context, buffer, SMALL_READ);
         }
         Pin::new(&mut link.stream).poll_read(context, buffer)
     }

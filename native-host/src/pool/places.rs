@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a request that waits looks for an answer that its client leaves.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// Requests without a credential that the upstream serves at one time. An answer that its client does not take holds 8 KB.
+const MAX_ANONYMOUS: usize = 1024;
+
 pub(crate) struct Places {
     most: usize,
     open: Arc<Semaphore>,
@@ -49,7 +52,7 @@ impl Places {
         Self {
             most,
             open: Arc::new(Semaphore::new(most)),
-            anonymous: Arc::new(Semaphore::new((most / 2).max(1))),
+            anonymous: Arc::new(Semaphore::new((most / 2).clamp(1, MAX_ANONYMOUS))),
             patience: connect_timeout.unwrap_or(PATIENCE),
             waiting: AtomicUsize::new(0),
             pools: Mutex::default(),

@@ -10,6 +10,8 @@ use std::{
 
 use nodetool_edge_auth::ClientLimits;
 
+use crate::standing::Standing;
+
 /// Stands for something that is not happening.
 const NEVER: u64 = u64::MAX;
 
@@ -27,8 +29,7 @@ pub(super) struct Activity {
     /// Bodies of requests that somebody still reads. One may go on when its request is answered.
     uploads: AtomicU32,
     has_served: AtomicBool,
-    /// Whether one of its requests had a valid credential.
-    pub(super) is_authenticated: AtomicBool,
+    pub(super) standing: Standing,
     is_http2: AtomicBool,
     /// Whether the head of a request has begun, and the request has not.
     is_in_head: AtomicBool,
@@ -115,7 +116,7 @@ impl Activity {
             in_flight: AtomicU32::new(0),
             uploads: AtomicU32::new(0),
             has_served: AtomicBool::new(false),
-            is_authenticated: AtomicBool::new(false),
+            standing: Standing::default(),
             is_http2: AtomicBool::new(false),
             is_in_head: AtomicBool::new(false),
             has_body: AtomicBool::new(false),
@@ -160,7 +161,7 @@ impl Activity {
     }
 
     pub(super) fn is_authenticated(&self) -> bool {
-        self.is_authenticated.load(Ordering::Relaxed)
+        self.standing.is_authenticated()
     }
 
     /// Which connections are closed sooner than others to make room; nothing if this one must not be.

@@ -33,8 +33,11 @@ use crate::{body::Observed, client_body::ClientBody, gateway::Gateway, metrics::
 /// What a connection holds for as long as it is open: its place, and the word that it is open.
 pub(super) type Slot = (room::Taken, mpsc::Sender<()>);
 
-/// Bytes read at one time before a valid credential was shown: where more come at once, hyper makes larger and larger buffers.
+/// Bytes read at one time before a valid credential was shown.
 const SMALL_READ: usize = 4096;
+
+/// The same in HTTP/2, where that many bytes can hold the heads of some twenty requests.
+const SMALLER_READ: usize = 256;
 
 pub(super) struct Client {
     pub(super) gateway: Arc<Gateway>,
@@ -63,7 +66,20 @@ impl Client {
 }
 
 /// A request whose answer is not over.
-pub(super) struct InFlight(Arc<Client>);
+pub(super) struct InFlight {
+    client: Arc<Client>,
+    /// In HTTP/2, while no upstream answers it.
+    held: Option<Held>,
+}
+
+/// A request that the gateway holds.
+struct Held(Arc<Client>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.activity.standing.release();
+    }
+}
 
 impl InFlight {
     /// The head of a request is complete.
@@ -71,15 +87,19 @@ impl InFlight {
         let is_http2 = head.version == Version::HTTP_2;
         client.activity.begin(is_http2, !body.is_end_stream());
         let body = ClientBody::new(head, body, || Box::new(Upload::begin(client)));
-        (Self(Arc::clone(client)), body)
+        let held = is_http2.then(|| {
+            client.activity.standing.hold();
+            Held(Arc::clone(client))
+        });
+        (Self { client: Arc::clone(client), held }, body)
     }
 
-    pub(super) async fn answer(self, head: &mut Parts, body: ClientBody) -> Response<Answer> {
-        let client = &*self.0;
+    pub(super) async fn answer(mut self, head: &mut Parts, body: ClientBody) -> Response<Answer> {
+        let client = &*self.client;
         let is_http2 = head.version == Version::HTTP_2;
         let mut response = {
-            let known = &client.activity.is_authenticated;
-            client.gateway.handle(head, body, &client.peer, client.scheme, known).await
+            let standing = &client.activity.standing;
+            client.gateway.handle(head, body, &client.peer, client.scheme, standing).await
         };
         if client.activity.is_authenticated() {
             client.place.forgives();
@@ -91,13 +111,16 @@ impl InFlight {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let taken = is_http2.then(|| client.activity.answers());
+        if response.body().is_of_upstream() {
+            self.held = None;
+        }
         response.map(|body| Answer { body, taken, _in_flight: self })
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.activity.end();
+        self.client.activity.end();
     }
 }
 
@@ -158,12 +181,20 @@ pub(super) struct ClientStream {
     unread: Bytes,
     /// Until when what still comes is read, once nothing more goes.
     farewell: Option<Pin<Box<Sleep>>>,
+    /// Whether many requests may come at once.
+    has_streams: bool,
     _slot: Slot,
 }
 
 impl ClientStream {
     pub(super) const fn new(stream: Stream, client: Arc<Client>, slot: Slot) -> Self {
-        Self { stream, client, unread: Bytes::new(), farewell: None, _slot: slot }
+        Self { stream, client, unread: Bytes::new(), farewell: None, has_streams: false, _slot: slot }
+    }
+
+    /// The same connection, where many requests may come at once.
+    pub(super) const fn with_streams(mut self) -> Self {
+        self.has_streams = true;
+        self
     }
 
     pub(super) fn client(&self) -> Arc<Client> {
@@ -204,13 +235,11 @@ impl AsyncRead for ClientStream {
         let before = buffer.filled().len();
         let read = if this.unread.is_empty() && this.client.activity.is_authenticated() {
             Pin::new(&mut this.stream).poll_read(context, buffer)
+        } else if this.has_streams && this.client.activity.standing.must_pause(context) {
+            return Poll::Pending;
         } else if this.unread.is_empty() {
-            let length = buffer.remaining().min(SMALL_READ);
-            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(length));
-            let read = Pin::new(&mut this.stream).poll_read(context, &mut part);
-            let length = part.filled().len();
-            buffer.advance(length);
-            read
+            let most = if this.has_streams { SMALLER_READ } else { SMALL_READ };
+            this.stream.poll_read_little(context, buffer, most)
         } else {
             let length = this.unread.len().min(buffer.remaining());
             buffer.put_slice(&this.unread.split_to(length));

@@ -29,8 +29,9 @@ use crate::{gateway::Gateway, stream::Stream};
 /// Room for a request line and headers together.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// Requests at one time on a connection of HTTP/2: a client that does not take its answers makes each hold 4 KB.
-const MAX_STREAMS: u32 = 32;
+/// Requests at one time on a connection of HTTP/2. Before a valid credential was shown, the host reads no further where it holds a
+/// dozen of them: `Standing`.
+const MAX_STREAMS: u32 = 128;
 
 /// Requests that a client of HTTP/2 may have taken back before anybody looked at them (CVE-2023-44487).
 const MAX_RESET_STREAMS: usize = 20;

@@ -69,7 +69,7 @@ impl<'a> Conversation<'a> {
         let client = stream.client();
         client.holds(Weight::Http2);
         let answering = Answering(client);
-        Self::Either(Box::pin(protocol.serve_connection_with_upgrades(TokioIo::new(stream), answering)))
+        Self::Either(Box::pin(protocol.serve_connection_with_upgrades(TokioIo::new(stream.with_streams()), answering)))
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result> {
@@ -204,6 +204,7 @@ pub(super) async fn converse(mut conversation: Conversation<'_>, client: &Client
     poll_fn(|context| {
         let mut calls = Context::from_waker(&waker);
         loop {
+            activity.standing.take_up();
             if let Poll::Ready(ended) = conversation.poll(context) {
                 if let Err(error) = ended {
                     tracing::debug!(?error, "a connection ended");
