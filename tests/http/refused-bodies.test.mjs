@@ -239,8 +239,9 @@ describe("native", () => {
     const config = `upstream gateway { server 127.0.0.1:${host.port}; keepalive 8; }
       server { listen 127.0.0.1:${port}; client_max_body_size 10m; location / { proxy_pass http://gateway; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_next_upstream off; proxy_request_buffering off; } }`;
     await runNginx(config, port, async () => {
-      const agent = new http.Agent({ keepAlive: true, maxSockets: 32 });
+      const agents = { refused: new http.Agent({ keepAlive: true }), served: new http.Agent({ keepAlive: true }) };
       const ask = async (method, headers, body) => {
+        const agent = headers.Authorization ? agents.served : agents.refused;
         const outgoing = http.request({ port, host: "127.0.0.1", agent, method, path: "/v1/chat", headers });
         const answer = answerTo(outgoing);
         outgoing.end(body);
@@ -254,12 +255,15 @@ describe("native", () => {
       };
       const bodies = SIZES.map((size) => Buffer.alloc(size, "x"));
       await Promise.all([
-        ...bodies.flatMap((body) => [1, 2].map(() => repeat(async () => count("refused", await ask("POST", {}, body))))),
+        // nginx itself closes on its client in the middle of a body that it need not read.
+        ...bodies.flatMap((body) => [1, 2].map(() => repeat(async () => count("refused", await ask("POST", {}, body).catch(({ code }) => (body.length > MOST ? code : Promise.reject(code))))))),
         ...Array.from({ length: 4 }, () => repeat(async () => count("served", await ask("GET", Object.fromEntries([AUTHORIZATION]))))),
         ...Array.from({ length: 4 }, () => repeat(async () => count("served", await ask("POST", Object.fromEntries([AUTHORIZATION]), bodies[1])))),
       ]);
-      agent.destroy();
-      assert.deepEqual([Object.keys(counts.served), Object.keys(counts.refused)], [["200"], ["401"]], JSON.stringify(counts));
+      Object.values(agents).forEach((agent) => agent.destroy());
+      assert.deepEqual(Object.keys(counts.served), ["200"], JSON.stringify(counts));
+      assert.deepEqual(Object.keys(counts.refused).filter((status) => !["401", "ECONNRESET", "EPIPE"].includes(status)), [], JSON.stringify(counts));
+      assert.ok(counts.refused[401] > 100, JSON.stringify(counts));
       assert.ok(counts.served[200] > 100, JSON.stringify(counts));
     });
   });
