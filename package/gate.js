@@ -13,11 +13,10 @@ class Gate {
   // Each of these is async so that whoever awaits it learns of every failure in the same way.
 
   async check(request, context) {
-    const { method, url, headers, body } = request ?? {};
+    const { url, headers } = request ?? {};
     if (typeof url !== "string" || typeof headers?.forEach !== "function") throw new TypeError("check() takes a Request");
     const { peer } = context ?? {};
-    // A `Request` has no place for it.
-    return this.#alive().check(peer == null ? request : { method, url, headers, body, peer }, context);
+    return this.#alive().check(peer == null ? request : withPeer(request, peer), context);
   }
 
   async verify(token, context) {
@@ -35,6 +34,22 @@ class Gate {
     if (this.#judge === undefined) throw new Error("This gate was freed: make another one");
     return this.#judge;
   }
+}
+
+/** The same request with its peer, for which a `Request` has no place. What cannot be read fails where it is judged. */
+function withPeer(request, peer) {
+  const { url, headers } = request;
+  return {
+    url,
+    headers,
+    peer,
+    get method() {
+      return request.method;
+    },
+    get body() {
+      return request.body;
+    },
+  };
 }
 
 // Not every runtime has it yet.
