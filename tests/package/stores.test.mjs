@@ -201,7 +201,7 @@ test("static tokens are read from a store where no setting holds one", async () 
     [`{"tokens":[{"name":"ci","sha256":"${hash}"}]}`, TOKEN, 200],
     [`{"tokens":[{"name":"ci","sha256":"${hash}"}]}`, hash, 401],
     [`{"tokens":[{"name":"ci","sha256":"${hash}","not_after":1}]}`, TOKEN, 401],
-    ['{"tokens":[]}', TOKEN, 500],
+    ['{"tokens":[]}', TOKEN, 503],
     ['{"tokens":', TOKEN, 500],
     [null, TOKEN, 503],
     [undefined, TOKEN, 503],
