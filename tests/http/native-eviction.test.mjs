@@ -89,6 +89,8 @@ describe("a native host that is full", () => {
         const held = await Promise.all(Array.from({ length: MANY }, () => hold(host.port)));
         for (let round = 0; round < 5; round += 1) await served(host);
         await healthy(host);
+        // A socket that does not read does not learn of its end either.
+        for (const { socket } of held) socket.resume?.();
         await until(() => held.filter(({ isClosed }) => isClosed).length >= 4);
         for (const { socket } of held) socket.destroy();
       }));
