@@ -1,15 +1,13 @@
 // A native host that is full closes connections without a valid credential, whatever they are doing, and serves new clients.
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { rmSync, writeFileSync } from "node:fs";
-import path from "node:path";
 import { after, describe, test as nodeTest } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
 
-import { makeCertificate } from "./support/certificates.mjs";
+import { certificateFiles, makeCertificate } from "./support/certificates.mjs";
 import { HEALTH, HOSTILE, healthy, stalled } from "./support/hostile.mjs";
-import { AUTHORIZATION, STATIC, temporaryFolder } from "./support/hosts.mjs";
+import { AUTHORIZATION, STATIC } from "./support/hosts.mjs";
 import { kilobytes, until } from "./support/process.mjs";
 import { ask, request } from "./support/raw.mjs";
 import { serving as servingBoth } from "./support/serving.mjs";
@@ -21,12 +19,11 @@ const LIMIT = 8;
 /** More than the limit and the few connections that are let in beyond it. */
 const MANY = LIMIT + 20;
 
-const folder = temporaryFolder();
-const files = { AUTH_TLS_CERT: path.join(folder, "cert.pem"), AUTH_TLS_KEY: path.join(folder, "key.pem") };
-const { certificate: ca, key } = makeCertificate();
-writeFileSync(files.AUTH_TLS_CERT, ca);
-writeFileSync(files.AUTH_TLS_KEY, key, { mode: 0o600 });
-after(() => rmSync(folder, { recursive: true, force: true }));
+const files = certificateFiles();
+const made = makeCertificate();
+const ca = made.certificate;
+files.put(made);
+after(() => files.remove());
 
 /** Served within a second, over a new connection. */
 async function served(host, target = "/v1/models") {
@@ -97,7 +94,7 @@ describe("a native host that is full", () => {
   }
 
   test("does so with TLS handshakes that stall", () =>
-    serving({ AUTH_MAX_CONNECTIONS: `${LIMIT}`, ...files }, async (host) => {
+    serving({ AUTH_MAX_CONNECTIONS: `${LIMIT}`, ...files.settings }, async (host) => {
       const held = await Promise.all(Array.from({ length: LIMIT }, () => stalled(host.port, Buffer.from([22, 3, 1, 2, 0, 1, 0, 1]))));
       const began = performance.now();
       const socket = tls.connect({ port: host.port, host: "127.0.0.1", ca, servername: "localhost", ALPNProtocols: ["http/1.1"] });
@@ -105,7 +102,7 @@ describe("a native host that is full", () => {
       const [data] = await once(socket, "data");
       assert.match(data.toString("latin1"), /^HTTP\/1\.1 200 /);
       assert.ok(performance.now() - began < 1000);
-      await healthy(host, files);
+      await healthy(host, files.settings);
       for (const client of [...held, { socket }]) client.socket.destroy();
     }));
 

@@ -2,17 +2,15 @@
 // else. Nobody but its memory shows it.
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
-import path from "node:path";
 import { after, before, describe, test as nodeTest } from "node:test";
 import tls from "node:tls";
 import { WebSocket } from "ws";
 
 import { ADMIN_LISTEN, metrics } from "./support/admin.mjs";
-import { makeCertificate } from "./support/certificates.mjs";
+import { certificateFiles, makeCertificate } from "./support/certificates.mjs";
 import { echoes } from "./support/clients.mjs";
-import { AUTHORIZATION, STATIC, startNative, temporaryFolder } from "./support/hosts.mjs";
+import { AUTHORIZATION, STATIC, startNative } from "./support/hosts.mjs";
 import { descriptors, kilobytes, oneCore, until } from "./support/process.mjs";
 import { request } from "./support/raw.mjs";
 import { startRawUpstream } from "./support/raw-upstream.mjs";
@@ -24,12 +22,11 @@ const head = [["Host", "x"], AUTHORIZATION];
 const GET = request({ target: "/v1/models", headers: head });
 const POST = request({ method: "POST", target: "/sink", headers: head, body: "x".repeat(20_000) });
 
-const folder = temporaryFolder();
-const files = { AUTH_TLS_CERT: path.join(folder, "cert.pem"), AUTH_TLS_KEY: path.join(folder, "key.pem") };
-const { certificate: ca, key } = makeCertificate();
-writeFileSync(files.AUTH_TLS_CERT, ca);
-writeFileSync(files.AUTH_TLS_KEY, key, { mode: 0o600 });
-after(() => rmSync(folder, { recursive: true, force: true }));
+const files = certificateFiles();
+const made = makeCertificate();
+const ca = made.certificate;
+files.put(made);
+after(() => files.remove());
 
 const rests = (host) => host.log().split("a connection rests").length - 1;
 const resident = (pid) => kilobytes(pid, "VmRSS");
@@ -87,7 +84,7 @@ async function restedMeanwhile(host) {
   return rests(host) - before;
 }
 
-for (const [name, settings] of [["TCP", {}], ["TLS", files]]) {
+for (const [name, settings] of [["TCP", {}], ["TLS", files.settings]]) {
   describe(`a connection at rest: ${name}`, () => {
     let upstream, host;
     before(async () => {
@@ -229,7 +226,7 @@ describe("a connection that only looks idle", () => {
       connection.socket.destroy();
     }));
 
-  for (const [name, settings] of [["TCP", {}], ["TLS", files]]) {
+  for (const [name, settings] of [["TCP", {}], ["TLS", files.settings]]) {
     test(`whose client does not take its answers: it gets all when it does: ${name}`, () =>
       serving(settings, async (host) => {
         // More than the system takes, and each as large as hyper holds, so that one is over and not sent.
@@ -274,8 +271,8 @@ describe("the memory of connections at rest", { skip: LINUX }, () => {
   const cases = [
     ["TCP", {}, GET, 4000, 8],
     ["TCP, before the first request", {}, undefined, 4000, 4],
-    ["TLS", files, GET, 500, 16],
-    ["TLS, before the first request", files, undefined, 500, 16],
+    ["TLS", files.settings, GET, 500, 16],
+    ["TLS, before the first request", files.settings, undefined, 500, 16],
   ];
   for (const [name, settings, bytes, count, limit] of cases) {
     test(`${name}: at most ${limit} KB for each`, { timeout: 120_000 }, () =>

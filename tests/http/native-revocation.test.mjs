@@ -5,7 +5,7 @@ import { mkdirSync, readFileSync, renameSync, rmSync, rmdirSync, writeFileSync }
 import { describe, test as nodeTest } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { withGateway } from "./support/gateway.mjs";
+import { eventually, withGateway } from "./support/gateway.mjs";
 import { TOKEN, spawnNative, withHome, withHost } from "./support/hosts.mjs";
 import { legacyToken } from "./support/jwt.mjs";
 import { ask, request, status } from "./support/raw.mjs";
@@ -31,16 +31,6 @@ async function told(host, token) {
   const headers = token ? [["Host", "x"], ["Authorization", `Bearer ${token}`]] : [["Host", "x"]];
   const answer = await ask(host.port, request({ target: "/v1/models", headers }));
   return [answer.status, JSON.parse(answer.body).detail];
-}
-
-async function eventually(what, isSo, limit = 15_000) {
-  const end = Date.now() + limit;
-  for (;;) {
-    const last = await isSo();
-    if (last === true) return;
-    if (Date.now() > end) assert.fail(`${what}: ${JSON.stringify(last)}`);
-    await sleep(20);
-  }
 }
 
 const write = (text) => (file) => writeFileSync(file, text);

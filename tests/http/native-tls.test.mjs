@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, rmSync, writeFileSync } from "node:fs";
+import { rmSync } from "node:fs";
 import http2 from "node:http2";
 import https from "node:https";
 import net from "node:net";
@@ -11,30 +11,14 @@ import { after, before, describe, test as nodeTest } from "node:test";
 import tls from "node:tls";
 import { WebSocket } from "ws";
 
-import { makeCertificate } from "./support/certificates.mjs";
+import { certificateFiles, makeCertificate } from "./support/certificates.mjs";
 import { answerTo, carriesMessages } from "./support/clients.mjs";
-import { AUTHORIZATION, NATIVE_BINARY, STATIC, spawnNative, startNative, temporaryFolder } from "./support/hosts.mjs";
+import { AUTHORIZATION, NATIVE_BINARY, STATIC, spawnNative, startNative } from "./support/hosts.mjs";
 import { exchange, request as bytesOf } from "./support/raw.mjs";
 import { startUpstream } from "./support/upstream.mjs";
 
 const test = (title, options, run = options) => nodeTest(title, { timeout: 60_000, ...(run === options ? {} : options) }, run);
 const authorization = Object.fromEntries([AUTHORIZATION]);
-
-/** Certificates and keys in files of their own. */
-function inFiles() {
-  const folder = temporaryFolder();
-  const files = { AUTH_TLS_CERT: path.join(folder, "cert.pem"), AUTH_TLS_KEY: path.join(folder, "key.pem") };
-  return {
-    folder,
-    settings: files,
-    put({ certificate, key }, mode = 0o600) {
-      writeFileSync(files.AUTH_TLS_KEY, key, { mode });
-      chmodSync(files.AUTH_TLS_KEY, mode);
-      writeFileSync(files.AUTH_TLS_CERT, certificate);
-    },
-    remove: () => rmSync(folder, { recursive: true, force: true }),
-  };
-}
 
 /** Waits until the log says so. */
 async function logged(host, pattern) {
@@ -42,7 +26,7 @@ async function logged(host, pattern) {
 }
 
 describe("TLS", () => {
-  const files = inFiles();
+  const files = certificateFiles();
   const authority = makeCertificate({ isAuthority: true });
   const ca = authority.certificate;
   let upstream, host;
@@ -182,7 +166,7 @@ describe("TLS", () => {
 
 describe("a client that stalls in its TLS handshake", () => {
   test("is cut off in time, while others are served", async () => {
-    const files = inFiles();
+    const files = certificateFiles();
     const made = makeCertificate();
     files.put(made);
     const host = await startNative({ settings: { ...STATIC, ...files.settings, AUTH_HEADER_TIMEOUT: "1" } });
@@ -211,7 +195,7 @@ describe("a client that stalls in its TLS handshake", () => {
 describe("a changed certificate", () => {
   /** Runs `body` with a gateway whose files it can change. */
   async function serving(body, first = makeCertificate()) {
-    const files = inFiles();
+    const files = certificateFiles();
     files.put(first);
     const upstream = await startUpstream();
     const host = await startNative({ settings: { ...STATIC, ...files.settings, UPSTREAM_URL: upstream.url } });
@@ -282,7 +266,7 @@ describe("a changed certificate", () => {
 
 describe("at the start", () => {
   const good = makeCertificate();
-  const files = inFiles();
+  const files = certificateFiles();
   after(() => files.remove());
 
   /** How a start with these files ends. */

@@ -9,7 +9,7 @@ import path from "node:path";
 import { describe, test as nodeTest } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { withGateway } from "./support/gateway.mjs";
+import { eventually, withGateway } from "./support/gateway.mjs";
 import { NATIVE_BINARY, STATIC, TOKEN, gatherOutput, spawnNative, withHome, withHost, writeFile } from "./support/hosts.mjs";
 import { legacyToken } from "./support/jwt.mjs";
 import { request, status } from "./support/raw.mjs";
@@ -28,17 +28,6 @@ const serving = (options, body) => withHost("native", { settings: PROVIDER, ...o
 
 /** `nodetool-auth token …` to its end. */
 const token = (home, args, settings = {}) => spawnNative({ home, settings, args: ["token", ...args] }).exited;
-
-/** Waits until it is so, or says what was instead. */
-async function eventually(what, isSo, limit = 15_000) {
-  const end = Date.now() + limit;
-  for (;;) {
-    const last = await isSo();
-    if (last === true) return;
-    if (Date.now() > end) assert.fail(`${what}: ${JSON.stringify(last)}`);
-    await sleep(50);
-  }
-}
 
 /** Runs the gateway where `script` has changed what is mounted; nobody else sees that, and it ends with the process. */
 function spawnMounted(home, script, args = ["serve"]) {

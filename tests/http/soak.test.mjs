@@ -2,19 +2,18 @@
 // been told the right thing, and nothing of them is left in memory or among the descriptors.
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, readdirSync } from "node:fs";
 import http from "node:http";
 import https from "node:https";
 import net from "node:net";
-import path from "node:path";
 import { after, test as nodeTest } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { WebSocket } from "ws";
 
-import { makeCertificate } from "./support/certificates.mjs";
+import { certificateFiles, makeCertificate } from "./support/certificates.mjs";
 import { until, withGateway } from "./support/gateway.mjs";
 import { HOSTILE, HOSTILE_IN_TLS, healthy } from "./support/hostile.mjs";
-import { AUTHORIZATION, STATIC, TOKEN, temporaryFolder } from "./support/hosts.mjs";
+import { AUTHORIZATION, STATIC, TOKEN } from "./support/hosts.mjs";
 import { KEYS, handmade, headerOf, makeKey, userToken } from "./support/jwt.mjs";
 import { chance, seed } from "./support/random.mjs";
 import { serving } from "./support/serving.mjs";
@@ -185,12 +184,11 @@ nodeTest(`native: ${SECONDS} s of all kinds of clients (NODETOOL_TEST_SEED=${SEE
   });
 });
 
-const folder = temporaryFolder();
-const files = { AUTH_TLS_CERT: path.join(folder, "cert.pem"), AUTH_TLS_KEY: path.join(folder, "key.pem") };
-const { certificate: ca, key } = makeCertificate();
-writeFileSync(files.AUTH_TLS_CERT, ca);
-writeFileSync(files.AUTH_TLS_KEY, key, { mode: 0o600 });
-after(() => rmSync(folder, { recursive: true, force: true }));
+const files = certificateFiles();
+const made = makeCertificate();
+const ca = made.certificate;
+files.put(made);
+after(() => files.remove());
 
 /** A request over a connection of its own: its status, and how long it took. */
 function once200(module, port) {
@@ -205,7 +203,7 @@ function once200(module, port) {
   });
 }
 
-for (const [what, module, kinds, settings] of [["HTTP", http, HOSTILE, {}], ["HTTPS", https, HOSTILE_IN_TLS, files]]) {
+for (const [what, module, kinds, settings] of [["HTTP", http, HOSTILE, {}], ["HTTPS", https, HOSTILE_IN_TLS, files.settings]]) {
   const seconds = Math.max(4, SECONDS / 4);
   nodeTest(`native: ${seconds} s of ${what} with 1024 open files, under clients that hold connections: a valid token is served within a second`, { timeout: (seconds + 60) * 1000 }, async (context) => {
     const wrap = (command) => ["sh", "-c", 'ulimit -n 1024; exec "$0" "$@"', ...command];

@@ -1,6 +1,10 @@
 // X.509 certificates made at run time: Node makes keys and signatures, and what is around them is written here in DER.
 import { createPublicKey, generateKeyPairSync, randomBytes, sign } from "node:crypto";
+import { chmodSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
+import path from "node:path";
+
+import { temporaryFolder } from "./hosts.mjs";
 
 const DAY = 86_400_000;
 
@@ -78,4 +82,20 @@ export function makeCertificate({ names = ["localhost", "127.0.0.1"], from = -1,
   // Whoever is not the authority itself shows who vouches for it.
   const certificate = issuer?.issued ? own + issuer.certificate : own;
   return { certificate, issued: Boolean(issuer), subject, privateKey, type, key: privateKey.export({ type: FORMS[form], format: "pem" }) };
+}
+
+/** A folder for the certificate and the key of a gateway: `settings` names the two files, `put` writes them. */
+export function certificateFiles() {
+  const folder = temporaryFolder();
+  const settings = { AUTH_TLS_CERT: path.join(folder, "cert.pem"), AUTH_TLS_KEY: path.join(folder, "key.pem") };
+  return {
+    folder,
+    settings,
+    put({ certificate, key }, mode = 0o600) {
+      writeFileSync(settings.AUTH_TLS_KEY, key, { mode });
+      chmodSync(settings.AUTH_TLS_KEY, mode);
+      writeFileSync(settings.AUTH_TLS_CERT, certificate);
+    },
+    remove: () => rmSync(folder, { recursive: true, force: true }),
+  };
 }

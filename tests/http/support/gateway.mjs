@@ -153,6 +153,17 @@ export async function until(what, limit, body) {
   }
 }
 
+/** Polls `isSo` until it returns `true`. Any other value is the reason why not, and stands in the failure. */
+export async function eventually(what, isSo, limit = 15_000) {
+  const end = Date.now() + limit;
+  for (;;) {
+    const last = await isSo();
+    if (last === true) return;
+    if (Date.now() > end) assert.fail(`${what}: ${JSON.stringify(last)}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
 /** As many at once as there are, or as `width` says. */
 export async function inParallel(items, width, run) {
   const results = new Array(items.length);
