@@ -42,12 +42,13 @@ impl Answer {
     pub(crate) fn to(verdict: &Verdict, facts: &Facts<'_>, now: UnixTime) -> Self {
         match verdict {
             Verdict::Pass(pass) if facts.asker != Asker::Client => Self::verified(pass.identity.as_ref()),
-            Verdict::Refuse(Reason::TooManyFailures) if facts.asker != Asker::Client => {
-                Self::too_many_failures(facts).for_proxy()
+            Verdict::Refuse(reason) => {
+                let refusal = match reason {
+                    Reason::TooManyFailures => Self::too_many_failures(facts),
+                    reason => Self::refusal(*reason),
+                };
+                if facts.asker == Asker::Client { refusal } else { refusal.for_proxy() }
             }
-            Verdict::Refuse(Reason::TooManyFailures) => Self::too_many_failures(facts),
-            Verdict::Refuse(reason) if facts.asker != Asker::Client => Self::refusal(*reason).for_proxy(),
-            Verdict::Refuse(reason) => Self::refusal(*reason),
             Verdict::Pass(Pass { to: Destination::Preflight, .. }) => Self::preflight(facts),
             Verdict::Pass(Pass { identity: Some(identity), to: Destination::Whoami, .. }) => Self::whoami(identity),
             Verdict::Pass(Pass { to: Destination::Health, .. }) => {

@@ -105,13 +105,13 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
-    /// Whether it is the upstream's, and not the gateway's own.
-    pub(crate) const fn is_of_upstream(&self) -> bool {
-        !matches!(self.body, ResponseBody::Own(_))
-    }
-
     pub(crate) fn new(body: ResponseBody, in_flight: Present) -> Self {
         Self { body, in_flight }
+    }
+
+    /// True for the body of an upstream's answer, false for one of the gateway itself.
+    pub(crate) const fn is_of_upstream(&self) -> bool {
+        !matches!(self.body, ResponseBody::Own(_))
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct ClientBody {
     framed: Option<Framed>,
 }
 
-/// What only HTTP/1.1 needs, where the next request follows the body: HTTP/2 ends a stream without its connection.
+/// Part of a body in HTTP/1.1 only, where the next request follows the body. HTTP/2 ends a stream without its connection.
 struct Framed {
     stage: Arc<AtomicU8>,
     _guard: Guard,
@@ -42,7 +42,7 @@ const ENDED: u8 = 1;
 /// The client broke off, or paused for too long.
 const FAILED: u8 = 2;
 
-/// What is known of a body after it was handed on.
+/// The state of a body after it was handed on.
 pub(crate) struct Remainder {
     length: Option<u64>,
     expects_continue: bool,
@@ -105,8 +105,8 @@ impl Drop for ClientBody {
 }
 
 impl Remainder {
-    /// Whether the connection can serve another request after an answer for which the body was not needed. `body`: the body,
-    /// unless it was handed on.
+    /// Discards the rest of a body that the answer did not need. True if the connection can serve another request. `body`: the
+    /// body, unless it was handed on.
     pub(crate) async fn discarded(self, body: Option<ClientBody>) -> bool {
         match (self.stage.load(Ordering::Relaxed), self.length) {
             (ENDED, _) => true,
@@ -114,7 +114,7 @@ impl Remainder {
             (_, Some(length)) if length > MAX_DISCARDED => false,
             // It is discarded while the answer is on its way.
             (_, Some(_)) if !self.expects_continue => true,
-            // How long a chunked body is shows at its end only. A client that expects 100 (Continue) and gets a final answer instead
+            // The length of a chunked body is known at its end only. A client that expects 100 (Continue) and gets a final answer instead
             // may leave the body out and go on with its next request (Java's does), which would be taken for the body.
             _ => {
                 if let Some(body) = body {

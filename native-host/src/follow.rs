@@ -19,7 +19,8 @@ use crate::{
 /// The tokens that are accepted, or why none is known any more.
 pub(crate) type InForce = Result<Arc<Tokens>, StoreFailure>;
 
-/// How long a file has to be without any token before that counts: an editor may delete it and write it anew.
+/// The time for which a file has to be without any token before its tokens are revoked: an editor may delete it and write it
+/// anew.
 const CONFIRMATION: Duration = Duration::from_secs(1);
 
 /// Between two looks meanwhile.
@@ -30,7 +31,7 @@ pub(crate) struct TokenFile {
     path: PathBuf,
     in_force: watch::Sender<InForce>,
     counters: Arc<Counters>,
-    /// What was wrong with it the last time, so that it is said once.
+    /// The error of the last read, so that it is logged once.
     problem: Option<String>,
     /// Since when it cannot be used.
     failing_since: Option<Instant>,

@@ -1,7 +1,7 @@
 //! Who may pass: the gate, what it learns, and what it asks others for. The server's requests and those of the layer are judged
 //! here.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use nodetool_edge_auth::{
     Effects, Facts, Failures, Gate, KeysAnswer, Outcome, Policy, Reason, Secret, SignatureCheck, Step, Unavailable, UnixTime,
@@ -9,7 +9,7 @@ use nodetool_edge_auth::{
 };
 use tokio::sync::watch;
 
-use crate::{clock, crypto, follow::InForce, project::Project};
+use crate::{clock, crypto, follow::InForce, lock::locked, project::Project};
 
 /// Judges requests, of one thread or of all.
 pub(crate) struct Judge {
@@ -106,10 +106,6 @@ impl Judge {
     fn known(&self) -> MutexGuard<'_, Known> {
         locked(&self.known)
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the core cannot do by itself.

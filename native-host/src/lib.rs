@@ -36,6 +36,8 @@ mod headers;
 #[cfg(feature = "carrier")]
 mod judge;
 #[cfg(feature = "carrier")]
+mod lock;
+#[cfg(feature = "carrier")]
 mod metrics;
 #[cfg(feature = "carrier")]
 mod observe;

@@ -3,7 +3,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::{
     body::{Error, ResponseBody},
+    lock::locked,
     pool::Places,
 };
 
@@ -70,6 +71,6 @@ impl Loan {
     }
 
     fn lent(&self) -> MutexGuard<'_, Lent> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 }

@@ -2,11 +2,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
 };
+
+use crate::lock::locked;
 
 use nodetool_edge_auth::{Reason, UserAnswer};
 
@@ -217,7 +219,7 @@ impl Metrics {
     }
 
     fn parts(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Counters>>> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.parts)
     }
 }
 

@@ -7,7 +7,7 @@ mod places;
 use std::{
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -31,6 +31,7 @@ use tokio_rustls::TlsStream;
 use crate::{
     alarm::Alarm,
     body::RequestBody,
+    lock::locked,
     server::{dead_peer, room_for_upstream},
     stream::Stream,
     tls::{Trust, Unusable},
@@ -230,7 +231,7 @@ impl Pool {
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.kept)
     }
 
     /// Closes the connection that has been idle for longest. False if there is none.

@@ -1,9 +1,6 @@
 //! The Supabase project: its keys, fetched once for all threads and refreshed before they run out, and its user endpoint.
 
-use std::{
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -24,6 +21,7 @@ use tokio::{
 
 use crate::{
     clock,
+    lock::locked,
     metrics::{Counters, Fetch, Question},
     questions::Questions,
 };
@@ -172,7 +170,7 @@ impl Project {
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, Option<(UnixTime, u64)>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.held)
     }
 
     async fn fetch_keys(&self) -> Result<FetchedKeys, String> {

@@ -2,13 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use nodetool_edge_auth::{Questions as UnderWay, UserQuestion};
 use tokio::sync::oneshot;
 
-use crate::clock;
+use crate::{clock, lock::locked};
 
 /// Questions that wait at one time. Of more than these, one of the client that has most of them gives up.
 const MAX_WAITING: usize = 1024;
@@ -58,7 +58,7 @@ impl Questions {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 }
 

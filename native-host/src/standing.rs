@@ -2,11 +2,13 @@
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Context, Waker},
 };
+
+use crate::lock::locked;
 
 /// Requests of one connection that the gateway judges, or has answered itself and the client has not read. Each takes some 4 KB.
 const MAX_HELD: u32 = 12;
@@ -73,6 +75,6 @@ impl Standing {
     }
 
     fn paused(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.paused)
     }
 }

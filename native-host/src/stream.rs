@@ -26,23 +26,7 @@ impl Stream {
             Self::Tls(stream) => stream.get_ref().0,
         }
     }
-}
 
-/// What is as short as this goes out in one piece: to copy it costs less than to have the system go through a list.
-const SMALL: usize = 1024;
-
-/// All parts, one after the other.
-fn joined<'a>(parts: &[IoSlice<'_>], room: &'a mut [u8; SMALL], length: usize) -> &'a [u8] {
-    let mut rest = &mut room[..];
-    for part in parts {
-        let Some((here, behind)) = rest.split_at_mut_checked(part.len()) else { break };
-        here.copy_from_slice(part);
-        rest = behind;
-    }
-    room.get(..length).unwrap_or_default()
-}
-
-impl Stream {
     /// Reads so many bytes at most. Where more come at once, hyper makes larger and larger buffers.
     pub(crate) fn poll_read_little(
         &mut self,
@@ -57,6 +41,20 @@ impl Stream {
         buffer.advance(length);
         read
     }
+}
+
+/// What is as short as this goes out in one piece: to copy it costs less than to have the system go through a list.
+const SMALL: usize = 1024;
+
+/// All parts, one after the other.
+fn joined<'a>(parts: &[IoSlice<'_>], room: &'a mut [u8; SMALL], length: usize) -> &'a [u8] {
+    let mut rest = &mut room[..];
+    for part in parts {
+        let Some((here, behind)) = rest.split_at_mut_checked(part.len()) else { break };
+        here.copy_from_slice(part);
+        rest = behind;
+    }
+    room.get(..length).unwrap_or_default()
 }
 
 impl AsyncRead for Stream {

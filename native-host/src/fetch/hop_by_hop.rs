@@ -1,11 +1,11 @@
-//! What of an upstream's answer concerns its connection only.
+//! The header lines of an upstream's answer that concern its connection only.
 
 use hyper::{
     HeaderMap, StatusCode,
     header::{self, HeaderName},
 };
 
-/// Whether a switch is to what was asked for (RFC 9110, section 7.8).
+/// True if the upstream switches to the protocol that was asked for, which is WebSocket (RFC 9110, section 7.8).
 pub(super) fn is_to_websocket(headers: &HeaderMap) -> bool {
     let mut protocols = headers.get_all(header::UPGRADE).iter();
     matches!((protocols.next(), protocols.next()), (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"websocket"))
@@ -40,7 +40,7 @@ const MAX_DIGITS: usize = u64::MAX.ilog10() as usize + 1;
 pub(super) fn say_length_once(status: StatusCode, headers: &mut HeaderMap) {
     let mut lengths = headers.iter().filter(|(name, _)| **name == header::CONTENT_LENGTH).map(|(_, value)| value.as_bytes());
     let Some(length) = lengths.next() else { return };
-    // What has fewer digits than the largest number is no larger.
+    // A number with fewer digits than the largest one is smaller.
     let is_plain = length.iter().all(u8::is_ascii_digit) && !matches!(length, [] | [b'0', _, ..]) && length.len() < MAX_DIGITS;
     if is_plain && lengths.next().is_none() && status != StatusCode::NO_CONTENT {
         return;

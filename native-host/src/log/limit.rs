@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt::Debug,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
@@ -15,6 +15,7 @@ use tracing::{
 use tracing_subscriber::layer::{Context, Layer};
 
 use crate::{
+    lock::locked,
     metrics::{Counters, Dropped},
     observe::UNLIMITED,
 };
@@ -81,7 +82,7 @@ impl<S: Subscriber> Layer<S> for Limit {
         let mut reason = Reason::default();
         event.record(&mut reason);
         let now = Instant::now();
-        let is_taken = lock(&self.kinds)
+        let is_taken = locked(&self.kinds)
             .entry((metadata.callsite(), reason.0))
             .or_insert_with(|| Kind { metadata, bucket: Bucket::new(now) })
             .bucket
@@ -115,7 +116,7 @@ pub(super) struct Summary {
 impl Summary {
     pub(super) fn tell(&self) {
         // Told after the lock is let go of, which every line takes.
-        let left_out: Vec<_> = lock(&self.kinds)
+        let left_out: Vec<_> = locked(&self.kinds)
             .iter_mut()
             .filter(|(_, kind)| kind.bucket.left_out > 0)
             .map(|((_, reason), kind)| (reason.clone(), kind.metadata, std::mem::take(&mut kind.bucket.left_out)))
@@ -126,10 +127,6 @@ impl Summary {
             tracing::warn!(target: UNLIMITED, count, like = reason, module, place, "lines of the log were left out, since there were too many of the kind");
         }
     }
-}
-
-fn lock(kinds: &Kinds) -> MutexGuard<'_, HashMap<(Identifier, String), Kind>> {
-    kinds.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -10,7 +10,7 @@ use std::{
 
 use nodetool_edge_auth::ClientLimits;
 
-use crate::standing::Standing;
+use crate::{lock::locked, standing::Standing};
 
 /// Stands for something that is not happening.
 const NEVER: u64 = u64::MAX;
@@ -135,7 +135,7 @@ impl Activity {
     /// An answer in HTTP/2 begins.
     pub(super) fn answers(&self) -> Taken {
         let waits_since = Arc::new(AtomicU64::new(self.now()));
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = locked(&self.answers);
         answers.retain(|answer| answer.strong_count() > 0);
         answers.push(Arc::downgrade(&waits_since));
         Taken { activity_began: self.began, waits_since }
@@ -143,7 +143,7 @@ impl Activity {
 
     /// Since when the client has taken nothing of the answer that it has left for longest.
     fn leaves_since(&self) -> u64 {
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let answers = locked(&self.answers);
         let waits = answers.iter().filter_map(|answer| Some(answer.upgrade()?.load(Ordering::Relaxed)));
         waits.min().unwrap_or(NEVER)
     }

@@ -25,12 +25,13 @@ pub(crate) const fn raise_limit() -> io::Result<()> {
 }
 
 #[cfg(unix)]
-fn limit() -> Option<u64> {
-    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+fn limit() -> Option<usize> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current?;
+    Some(usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
 #[cfg(not(unix))]
-const fn limit() -> Option<u64> {
+const fn limit() -> Option<usize> {
     None
 }
 
@@ -44,7 +45,7 @@ const OTHERS: usize = 64;
 /// connections and some for the rest.
 pub(super) fn room_for(wanted: Option<u32>, of_upstream: usize) -> usize {
     let room = usize::try_from(wanted.unwrap_or(USUAL)).unwrap_or(usize::MAX);
-    let Some(limit) = limit().map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)) else { return room };
+    let Some(limit) = limit() else { return room };
     let most = (limit - limit / 4).min(limit.saturating_sub(of_upstream).saturating_sub(OTHERS)).max(1);
     if wanted.is_some() && room > most {
         tracing::warn!(
@@ -58,7 +59,7 @@ pub(super) fn room_for(wanted: Option<u32>, of_upstream: usize) -> usize {
 /// otherwise.
 pub(crate) fn room_for_upstream(wanted: Option<u32>) -> usize {
     let wanted = wanted.map(|wanted| usize::try_from(wanted).unwrap_or(usize::MAX));
-    let Some(limit) = limit().map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)) else {
+    let Some(limit) = limit() else {
         return wanted.unwrap_or(usize::try_from(USUAL).unwrap_or(usize::MAX));
     };
     let most = (limit - limit / 4).max(1);

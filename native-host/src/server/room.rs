@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -12,6 +12,7 @@ use std::{
 use tokio::{sync::Notify, task::AbortHandle, time::timeout};
 
 use super::{client::Client, descriptors};
+use crate::lock::locked;
 
 /// Connections beyond the limit while no other can be closed: a health check is answered even then.
 const RESERVE: usize = 16;
@@ -79,7 +80,7 @@ impl Room {
     }
 
     fn seats(&self) -> MutexGuard<'_, Seats> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.seats)
     }
 
     /// A place for one more connection, which is served once it is seated.

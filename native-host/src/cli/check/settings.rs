@@ -26,7 +26,7 @@ pub(super) fn of_settings(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// Whether the upstream can tell the users of a project apart, which only its operator knows.
+/// The question whether the upstream can tell the users of a project apart. Only its operator knows.
 fn of_users(settings: &Settings) -> Option<Finding> {
     const CHECK: &str = "users";
     if settings.policy.provider() != Provider::Supabase || settings.proxy.upstream.is_none() {

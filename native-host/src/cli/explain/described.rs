@@ -121,7 +121,7 @@ fn read_input() -> Result<Vec<u8>, Problem> {
 /// A header as it may be shown.
 pub(super) fn masked(name: &HeaderName, value: &HeaderValue) -> String {
     if name == header::AUTHORIZATION {
-        // What is no known scheme may be part of a secret.
+        // An unknown scheme may be part of a secret.
         let is_of = |scheme: &&str| value.as_bytes().strip_prefix(scheme.as_bytes()).is_some_and(|rest| rest.starts_with(b" "));
         ["Bearer", "Basic"].into_iter().find(is_of).map_or_else(|| "***".to_owned(), |scheme| format!("{scheme} ***"))
     } else if value.is_sensitive() || SECRET_HEADERS.contains(&name.as_str()) {
