@@ -14,7 +14,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { AUTHORIZATION, HOSTS, TOKEN, temporaryFolder, withHost, writeFile } from "./support/hosts.mjs";
 import { whyNotNginx, withNginx } from "./support/nginx.mjs";
-import { ask, exchange, request } from "./support/raw.mjs";
+import { WEBSOCKET, ask, exchange, request } from "./support/raw.mjs";
 import { ONLY_OF_POST, echo, startRawUpstream } from "./support/raw-upstream.mjs";
 import { serving, startServing } from "./support/serving.mjs";
 import { startEcho, stress } from "./support/stress.mjs";
@@ -178,7 +178,7 @@ for (const name of HOSTS) {
   });
 
   describe(`${name}: a switch of protocols`, () => {
-    const upgrade = request({ target: "/ws", headers: [HOST, AUTHORIZATION, ["Connection", "Upgrade"], ["Upgrade", "websocket"], ["Sec-WebSocket-Version", "13"], ["Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="]] });
+    const upgrade = request({ target: "/ws", headers: [HOST, AUTHORIZATION, ...WEBSOCKET] });
     const accept = ({ headers }) => createHash("sha1").update(`${Object.fromEntries(headers)["sec-websocket-key"]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64");
     const switched = (...lines) => startRawUpstream((request) => void request.socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines.join("\r\n")}\r\nSec-WebSocket-Accept: ${accept(request)}\r\n\r\n`));
 

@@ -8,7 +8,7 @@ import { carriesMessages, hearsEachEvent } from "./support/clients.mjs";
 import { INVALID, NO_ADMIN_TOKEN, NO_CREDENTIAL, UNAVAILABLE, checkRefusal } from "./support/gateway.mjs";
 import { AUTHORIZATION, HOSTS, STATIC, startHost, startNative } from "./support/hosts.mjs";
 import { PROXIES, startProxy, whyNoProxy } from "./support/proxies.mjs";
-import { ask, exchange, request } from "./support/raw.mjs";
+import { WEBSOCKET, ask, exchange, request } from "./support/raw.mjs";
 import { listen } from "./support/servers.mjs";
 import { blocks, deadPort, digestOf, startUpstream } from "./support/upstream.mjs";
 import { secret } from "./support/transcripts.mjs";
@@ -19,7 +19,6 @@ const ADMIN_TOKEN = "admin-token-0123456789-abcdefgh";
 secret("the admin token of forward-auth", ADMIN_TOKEN);
 const HOST = ["Host", "api.example.com"];
 const PREFLIGHT = [["Origin", "https://app.example"], ["Access-Control-Request-Method", "POST"]];
-const WEBSOCKET = [["Connection", "Upgrade"], ["Upgrade", "websocket"], ["Sec-WebSocket-Version", "13"], ["Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="]];
 const DESCRIPTION = ["X-Forwarded-Method", "X-Forwarded-Uri", "X-Original-Method", "X-Original-URI"];
 
 /** A name in every mixture of "-" and "_". */

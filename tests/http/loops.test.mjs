@@ -7,7 +7,7 @@ import { WebSocket } from "ws";
 import { carriesMessages } from "./support/clients.mjs";
 import { AUTHORIZATION, HOSTS, STATIC, spawnNative, startHost, startNative } from "./support/hosts.mjs";
 import { descriptors } from "./support/process.mjs";
-import { ask, request } from "./support/raw.mjs";
+import { WEBSOCKET, ask, request } from "./support/raw.mjs";
 import { listen } from "./support/servers.mjs";
 import { startUpstream } from "./support/upstream.mjs";
 
@@ -16,7 +16,6 @@ const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
 const HOST = ["Host", "gateway.example"];
 const HOPS = "x-nodetool-auth-hops";
 const LOOP = { status: 508, body: { detail: "Request loop detected" } };
-const HANDSHAKE = [["Connection", "Upgrade"], ["Upgrade", "websocket"], ["Sec-WebSocket-Version", "13"], ["Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="]];
 const told = ({ status, body }) => ({ status, body: JSON.parse(body) });
 
 /** What is alive at the end of a test, in the order in which it is to stop. */
@@ -65,7 +64,7 @@ describe("a request that comes back", () => {
           ["GET", "/health", []],
           ["GET", "/v1/models", [AUTHORIZATION]],
           ["POST", "/v1/models", [AUTHORIZATION]],
-          ["GET", "/ws", [AUTHORIZATION, ...HANDSHAKE]],
+          ["GET", "/ws", [AUTHORIZATION, ...WEBSOCKET]],
           ["GET", "/v1/models", [AUTHORIZATION, [HOPS, "nonsense"]]],
           ["GET", "/v1/models", [AUTHORIZATION, ["X_Nodetool_Auth_Hops", "0000000000000001"], ["Connection", HOPS]]],
         ];

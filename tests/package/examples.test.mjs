@@ -5,7 +5,7 @@ import net from "node:net";
 import test from "node:test";
 import { WebSocket } from "ws";
 
-import { ask, request } from "../http/support/raw.mjs";
+import { WEBSOCKET, ask, request } from "../http/support/raw.mjs";
 import { STATIC, TOKEN, startServer, startWorker } from "./support.mjs";
 
 const AUTHORIZATION = ["Authorization", `Bearer ${TOKEN}`];
@@ -165,7 +165,7 @@ test("node: WebSockets by header, subprotocol and query, and none for strangers"
   await assert.rejects(open("/ws", ["bearer", "wrong"]), /Unexpected server response: 401/);
   await assert.rejects(open("/ws", [], { ...byHeader, origin: "https://evil.example" }), /Unexpected server response: 403/);
 
-  const UPGRADE = [["Host", "gateway.test"], ["Connection", "Upgrade"], ["Upgrade", "websocket"], ["Sec-WebSocket-Version", "13"], ["Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="]];
+  const UPGRADE = [["Host", "gateway.test"], ...WEBSOCKET];
   const refused = await ask(port, request({ target: "/ws", headers: UPGRADE }));
   assert.deepEqual([refused.status, refused.header("www-authenticate"), refused.header("connection")], [401, "Bearer", "close"]);
   assert.match(refused.body.toString(), /^\{"detail":"Authorization header required/);

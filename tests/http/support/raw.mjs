@@ -63,6 +63,9 @@ export async function ask(port, bytes, options) {
   return answers[0];
 }
 
+/** The header lines of a WebSocket handshake (RFC 6455, section 4.1). */
+export const WEBSOCKET = [["Connection", "Upgrade"], ["Upgrade", "websocket"], ["Sec-WebSocket-Version", "13"], ["Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="]];
+
 /** The bytes of a request, its lines exactly as given. A body is framed by `Content-Length`. */
 export function request({ method = "GET", target = "/", headers = [], body }) {
   const lines = [`${method} ${target} HTTP/1.1`, ...headers.map(([name, value]) => `${name}: ${value}`)];
