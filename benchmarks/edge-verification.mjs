@@ -7,15 +7,17 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 
-import { ROOT, ensureNodeModules, step } from "../tools/setup.mjs";
 import { buildJs } from "../tools/build-js.mjs";
+import { ROOT } from "../tools/paths.mjs";
+import { ensureNodeModules } from "../tools/setup.mjs";
+import { heading } from "../tools/steps.mjs";
 
 const { values: options } = parseArgs({
   options: { rounds: { type: "string", default: "25" }, count: { type: "string", default: "200" }, json: { type: "boolean" } },
 });
-ensureNodeModules();
-const built = buildJs("edge");
-const { Miniflare } = await import("miniflare");
+await ensureNodeModules();
+const built = await buildJs("edge");
+const { startWorkerd } = await import("../tools/workerd.mjs");
 const { SignJWT, exportJWK, generateKeyPair } = await import("jose");
 
 const ALGORITHMS = ["ES256", "RS256", "EdDSA"];
@@ -90,16 +92,8 @@ writeFileSync(path.join(folder, "index.js"), WORKER);
 cpSync(built, path.join(folder, "gate"), { recursive: true });
 cpSync(path.join(ROOT, "node_modules", "jose", "dist", "webapi"), path.join(folder, "jose"), { recursive: true });
 
-const miniflare = new Miniflare({
-  modules: true,
-  modulesRoot: folder,
-  scriptPath: path.join(folder, "index.js"),
-  modulesRules: [{ type: "CompiledWasm", include: ["**/*.wasm"] }, { type: "ESModule", include: ["**/*.js"] }],
-  compatibilityDate: "2026-04-26",
-  host: "127.0.0.1",
-  port: 0,
-});
-const url = await miniflare.ready;
+const workerd = await startWorkerd({ folder });
+const url = new URL(`http://127.0.0.1:${workerd.port}/`);
 const count = Number(options.count);
 const DISTINCT = 200;
 
@@ -125,11 +119,11 @@ names.push(...["repeated, jose and a map", "repeated, ours", "repeated request, 
 const times = Object.fromEntries(names.map((name) => [name, []]));
 for (const name of names) await measure(name);
 for (let round = 1; round <= Number(options.rounds); round += 1) {
-  if (!options.json && round % 5 === 0) step(`Round ${round} of ${options.rounds}`);
+  if (!options.json && round % 5 === 0) heading(`Round ${round} of ${options.rounds}`);
   // Interleaved, so that a slow second of the machine hits all alike.
   for (const name of names) times[name].push(await measure(name));
 }
-await miniflare.dispose();
+await workerd.stop();
 rmSync(folder, { recursive: true });
 
 const empty = median(times.empty);

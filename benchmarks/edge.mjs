@@ -6,12 +6,13 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 
-import { ensureNodeModules, step } from "../tools/setup.mjs";
 import { buildWorker } from "../tools/build-worker.mjs";
+import { ensureNodeModules } from "../tools/setup.mjs";
+import { heading } from "../tools/steps.mjs";
 
 const { values: options } = parseArgs({ options: { rounds: { type: "string", default: "10" } } });
-ensureNodeModules();
-const ours = buildWorker();
+await ensureNodeModules();
+const ours = await buildWorker();
 const { startWorkerd } = await import("../tools/workerd.mjs");
 
 const TOKEN = "benchmark-token-0123456789-abcdefgh";
@@ -33,7 +34,7 @@ writeFileSync(
 
 const results = {};
 for (let round = 1; round <= Number(options.rounds); round += 1) {
-  step(`Round ${round} of ${options.rounds}`);
+  heading(`Round ${round} of ${options.rounds}`);
   for (const [name, folder] of [["JavaScript, five lines", rival], ["nodetool-edge-auth", ours]]) (results[name] ??= []).push(await measure(folder));
 }
 console.log("\n| | start ms | first answer ms | next ones ms |\n|---|---|---|---|");
@@ -54,7 +55,7 @@ function median(values) {
 
 async function measure(folder) {
   const began = performance.now();
-  const running = await startWorkerd({ folder, bindings, compatibilityDate: "2026-04-26" });
+  const running = await startWorkerd({ folder, bindings });
   const start = performance.now() - began;
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
   const once = () =>

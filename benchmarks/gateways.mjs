@@ -7,7 +7,8 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 
-import { ROOT, run, step } from "../tools/setup.mjs";
+import { built } from "../tools/paths.mjs";
+import { heading, run, say, step } from "../tools/steps.mjs";
 import { measureFootprints } from "./gateways/footprint.mjs";
 import { describe, stayAside, stop, stopAll, works } from "./gateways/machine.mjs";
 import { measure, prepare, startUpstream, peaks } from "./gateways/rounds.mjs";
@@ -44,7 +45,7 @@ const rounds = Number(options.rounds ?? (options.quick ? 1 : 7));
 const seconds = Number(options.seconds ?? (options.quick ? 1 : 2));
 const patience = { seconds: Number(options.patience ?? 0) };
 const isWanted = (id) => !options.only || options.only.includes(id);
-const output = path.resolve(options.output ?? path.join(ROOT, "target/benchmarks"));
+const output = path.resolve(options.output ?? built("benchmarks"));
 // Only the result goes to standard output, for those who read it with a program.
 if (options.json) console.log = console.error;
 
@@ -54,27 +55,26 @@ process.stdout.write(options.json ? `${JSON.stringify(results, null, 1)}\n` : `\
 
 async function measureAll() {
   for (const needed of ["nginx", "wrk"]) if (!works(needed, "-v")) throw new Error(`${needed} is needed: apt-get install ${needed}`);
-  step("Compiling the native host");
-  run("cargo", ["build", "--locked", "--release", "--package", "nodetool-auth"], { stdio: ["ignore", 2, 2] });
-  run("cargo", ["build", "--locked", "--release", "--package", "nodetool-edge-auth-benchmarks-bare"], { stdio: ["ignore", 2, 2] });
+  await step("Compiling the native host", () => run("cargo", ["build", "--locked", "--release", "--package", "nodetool-auth"]));
+  await step("Compiling what it is compared with", () => run("cargo", ["build", "--locked", "--release", "--package", "nodetool-edge-auth-benchmarks-bare"]));
   const machine = describe();
-  if (!machine.pinned) step("There is no taskset, or one core only: gateway and load are not kept apart");
+  if (!machine.pinned) say("There is no taskset, or one core only: gateway and load are not kept apart");
   stayAside();
 
   const missing = new Map(PEERS.map((peer) => [peer, peer.missing()]).filter(([, how]) => how));
-  for (const [peer, how] of missing) step(`${peer.name} is skipped, since it is not installed. To have it: ${how}`);
+  for (const [peer, how] of missing) say(`${peer.name} is skipped, since it is not installed. To have it: ${how}`);
   try {
     await startUpstream();
     const scenarios = SCENARIOS.filter(({ id }) => isWanted(id));
-    const { rows, servers } = await prepare(scenarios, missing, { step });
+    const { rows, servers } = await prepare(scenarios, missing, { heading });
     for (const row of options.quick ? [] : rows) await measure(row, 1, { seconds: 0 });
     for (let round = 1; round <= rounds; round += 1) {
-      step(`Round ${round} of ${rounds}`);
+      heading(`Round ${round} of ${rounds}`);
       for (const row of rows) row.results.push(await measure(row, seconds, patience));
     }
     const busy = peaks(servers);
     for (const server of servers.values()) await stop(server.child);
-    const footprints = isWanted("footprint") ? await measureFootprints(ALL.filter((peer) => !missing.has(peer)), options.quick ? 3 : 11, busy, { step }) : [];
+    const footprints = isWanted("footprint") ? await measureFootprints(ALL.filter((peer) => !missing.has(peer)), options.quick ? 3 : 11, busy, { heading }) : [];
     const skipped = [...missing].map(([peer, how]) => ({ name: peer.name, how }));
     return { machine, versions: versions(), rounds, seconds, skipped, scenarios: scenarios.map((scenario) => summary(scenario, rows)), footprints };
   } finally {

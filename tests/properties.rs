@@ -2,6 +2,7 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
 
+mod cases;
 mod second_opinion;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,13 +11,7 @@ use nodetool_edge_auth::{
     Action, Facts, Gate, Host, Pass, Policy, Provider, Reason, SETTINGS, Secret, Settings, Step, Tokens, Unavailable, UnixTime,
     Verdict, begin, mask_token,
 };
-use proptest::{
-    collection::vec,
-    option,
-    prelude::*,
-    sample::select,
-    test_runner::{Config, FileFailurePersistence},
-};
+use proptest::{collection::vec, option, prelude::*, sample::select};
 use second_opinion::{is_under, readings};
 
 const TOKEN: &str = "test-token-0123456789-abcdefgh";
@@ -24,10 +19,6 @@ const ADMIN_TOKEN: &str = "test-admin-0123456789-abcdefgh";
 const NOW: UnixTime = UnixTime::from_secs(1_767_225_600);
 const IDENTITY: [&str; 3] = ["x-user-id", "x-auth-token-type", "x-auth-role"];
 const BEARER: &str = "Bearer test-token-0123456789-abcdefgh";
-
-fn config(cases: u32) -> Config {
-    Config { cases, failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))), ..Config::default() }
-}
 
 fn settings(pairs: &[(&str, &str)]) -> Result<Settings, nodetool_edge_auth::SettingsErrors> {
     let pairs: BTreeMap<&str, &str> = pairs.iter().copied().collect();
@@ -109,7 +100,7 @@ fn is_more_than_a_get(name: &str) -> bool {
 }
 
 proptest! {
-    #![proptest_config(config(4000))]
+    #![proptest_config(cases::config(4000))]
 
     #[test]
     fn a_public_path_has_one_reading(paths in vec(prop_oneof![nasty_path(), "/[a-zA-Z0-9._~:@!$&'()+=/-]{0,12}", ".{0,12}"], 1..4)) {

@@ -2,6 +2,8 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, as it should")]
 
+mod cases;
+
 use std::{
     cell::{Cell, RefCell},
     pin::pin,
@@ -12,12 +14,7 @@ use nodetool_edge_auth::{
     Answer, Digest, Effects, Facts, Gate, Host, KeysAnswer, Outcome, Reason, Secret, Settings, SignatureCheck, Step, StoreError,
     StoreFailure, Tokens, Unavailable, UnixTime, UserAnswer, UserQuestion, Verdict, WantedKeys, begin, drive,
 };
-use proptest::{
-    collection::vec,
-    prelude::*,
-    sample::select,
-    test_runner::{Config, FileFailurePersistence},
-};
+use proptest::{collection::vec, prelude::*, sample::select};
 
 const OLD: &str = "old-token-0123456789-abcdefgh";
 const NEW: &str = "new-token-0123456789-abcdefgh";
@@ -332,10 +329,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(Config {
-        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
-        ..Config::default()
-    })]
+    #![proptest_config(cases::config(256))]
 
     /// Whatever happens in whatever order: who passes was in the store within the hour, and within half a minute if the
     /// store was in order all that time; and who is in it for longer than that passes.

@@ -5,6 +5,8 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
 
+mod cases;
+
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
@@ -17,12 +19,7 @@ use nodetool_edge_auth::{
     Answer, Effects, Facts, FetchedKeys, Gate, Host, KeysAnswer, Material, Outcome, Reason, Secret, Settings, SignatureCheck,
     Tokens, Unavailable, UnixTime, UserAnswer, UserQuestion, Verdict, WantedKeys, begin, drive,
 };
-use proptest::{
-    collection::vec,
-    prelude::*,
-    sample::select,
-    test_runner::{Config, FileFailurePersistence},
-};
+use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -1100,16 +1097,8 @@ mod any_history {
         }
     }
 
-    fn config(cases: u32) -> Config {
-        Config {
-            cases,
-            failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
-            ..Config::default()
-        }
-    }
-
     proptest! {
-        #![proptest_config(config(300))]
+        #![proptest_config(super::cases::config(300))]
 
         #[test]
         fn what_passes_may_and_what_is_refused_must_be(

@@ -3,7 +3,9 @@ import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { ROOT, WASM_TARGET, built, ensureBindgen, ensureWasmTarget, run, step } from "./setup.mjs";
+import { ROOT, built } from "./paths.mjs";
+import { WASM_TARGET, ensureBindgen, ensureWasmTarget } from "./setup.mjs";
+import { run, step } from "./steps.mjs";
 
 const ENTRY = `import module from "./embed_bg.wasm";
 import { fetch, initSync } from "./embed.js";
@@ -13,16 +15,17 @@ initSync({ module });
 export default { fetch };
 `;
 
-export function buildEmbed() {
-  ensureWasmTarget();
-  const bindgen = ensureBindgen();
-  step("Compiling the example of an embedding Worker");
-  run("cargo", ["build", "--locked", "--package", "worker-embed", "--target", WASM_TARGET, "--profile", "edge"]);
+export async function buildEmbed() {
+  await ensureWasmTarget();
+  const [bindgen] = await Promise.all([
+    ensureBindgen(),
+    step("Compiling the example of an embedding Worker", () => run("cargo", ["build", "--locked", "--package", "worker-embed", "--target", WASM_TARGET, "--profile", "edge"])),
+  ]);
   const wasm = built(WASM_TARGET, "edge", "worker_embed.wasm");
   const out = path.join(ROOT, "build", "worker-embed");
-  run(bindgen, ["--target", "web", "--no-typescript", "--out-name", "embed", "--out-dir", out, wasm]);
+  await run(bindgen, ["embed", out, wasm]);
   writeFileSync(path.join(out, "index.js"), ENTRY);
   return out;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) buildEmbed();
+if (process.argv[1] === fileURLToPath(import.meta.url)) await buildEmbed();

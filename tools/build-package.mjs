@@ -5,21 +5,21 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { buildJs } from "./build-js.mjs";
-import { ROOT, fail, run, step } from "./setup.mjs";
+import { ROOT } from "./paths.mjs";
+import { fail } from "./steps.mjs";
 
 const SOURCE = path.join(ROOT, "package");
 const OUT = path.join(ROOT, "pkg");
 
-export function buildPackage() {
-  step("Building the npm package into pkg/");
+export async function buildPackage() {
   // Made beside and moved into place, so that nobody ever sees half of it.
   const fresh = `${OUT}.${process.pid}`;
   rmSync(fresh, { recursive: true, force: true });
   mkdirSync(fresh);
   try {
     // No module path of its own: which file the module comes from is for the entries to say, each in its platform's way.
-    const flags = ["--omit-default-module-path", "--remove-name-section", "--remove-producers-section"];
-    buildJs("edge", { out: path.join(fresh, "glue"), flags });
+    const flags = ["--omit-default-module-path", "--strip"];
+    await buildJs("edge", { out: path.join(fresh, "glue"), flags });
     // Beside the entries, which is where it is in a bundle too.
     const wasm = path.join(fresh, "gate.wasm");
     renameSync(path.join(fresh, "glue", "gate_bg.wasm"), wasm);
@@ -61,4 +61,4 @@ function version() {
   return found;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) buildPackage();
+if (process.argv[1] === fileURLToPath(import.meta.url)) await buildPackage();

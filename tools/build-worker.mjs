@@ -4,18 +4,22 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, 
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { ROOT, WASM_TARGET, built, ensureBindgen, ensureWasmTarget, run, runQuietly, step } from "./setup.mjs";
+import { ROOT, built } from "./paths.mjs";
+import { WASM_TARGET, ensureBindgen, ensureWasmTarget } from "./setup.mjs";
+import { run, step } from "./steps.mjs";
 
 const OUT = path.join(ROOT, "build", "worker");
 const SOURCES = path.join(ROOT, "src", "worker");
 /** Beside what is compiled: how each is called in `OUT`. */
 const SCRIPTS = { "entry.js": "index.js", "arbiter.js": "arbiter.js", "rehearsal.js": "rehearsal.js" };
 
-export function buildWorker() {
-  ensureWasmTarget();
-  const bindgen = ensureBindgen();
-  step("Compiling the Worker (the first time takes some minutes)");
-  runQuietly("cargo", ["build", "--locked", "--package", "nodetool-edge-auth", "--lib", "--target", WASM_TARGET, "--profile", "edge", "--features", "worker-export"]);
+export async function buildWorker() {
+  await ensureWasmTarget();
+  // Neither fills two processors all the time.
+  const [bindgen] = await Promise.all([
+    ensureBindgen(),
+    step("Compiling the Worker", () => run("cargo", ["build", "--locked", "--package", "nodetool-edge-auth", "--lib", "--target", WASM_TARGET, "--profile", "edge", "--features", "worker-export"])),
+  ]);
 
   const wasm = built(WASM_TARGET, "edge", "nodetool_edge_auth.wasm");
   const made = createHash("sha256");
@@ -27,10 +31,7 @@ export function buildWorker() {
   // Made beside and moved into place, so that a running workerd never sees half of it.
   const fresh = `${OUT}.${process.pid}`;
   mkdirSync(fresh, { recursive: true });
-  run(bindgen, [
-    ...["--target", "web", "--no-typescript", "--experimental-reset-state-function"],
-    ...["--remove-name-section", "--remove-producers-section", "--out-name", "gateway", "--out-dir", fresh, wasm],
-  ]);
+  await run(bindgen, ["--reset-state", "--strip", "gateway", fresh, wasm]);
   for (const [script, name] of Object.entries(SCRIPTS)) copyFileSync(path.join(SOURCES, script), path.join(fresh, name));
   writeFileSync(path.join(fresh, ".made-from"), hash);
   rmSync(OUT, { recursive: true, force: true });
@@ -39,4 +40,4 @@ export function buildWorker() {
   return OUT;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) buildWorker();
+if (process.argv[1] === fileURLToPath(import.meta.url)) await buildWorker();

@@ -2,7 +2,9 @@
 // general; it names a package by its manifest, by which cargo takes all default members of a workspace like this one.)
 import { spawnSync } from "node:child_process";
 
-import { ROOT, WASM_TARGET, ensureWasmTarget, fail, run, step } from "./setup.mjs";
+import { ROOT } from "./paths.mjs";
+import { WASM_TARGET, ensureWasmTarget } from "./setup.mjs";
+import { fail, progress, run, step } from "./steps.mjs";
 
 const BUILDS = [
   ["nodetool-edge-auth", ["--lib"]],
@@ -27,12 +29,13 @@ function combinations(features) {
   return [...new Set(sets)];
 }
 
-ensureWasmTarget();
+await ensureWasmTarget();
 for (const [name, build] of BUILDS) {
   const all = combinations(featuresOf(name));
-  step(`${name} ${build.join(" ")}: ${all.length} combinations of features`);
-  for (const features of all) {
-    console.log(features || "(none)");
-    run("cargo", ["clippy", "--quiet", "--locked", "--package", name, ...build, "--no-default-features", "--features", features, "--", "--deny", "warnings"]);
-  }
+  await step(`${name} ${build.join(" ")}: ${all.length} combinations of features`, async () => {
+    for (const features of all) {
+      progress(features || "no features");
+      await run("cargo", ["clippy", "--quiet", "--locked", "--package", name, ...build, "--no-default-features", "--features", features, "--", "--deny", "warnings"]);
+    }
+  });
 }

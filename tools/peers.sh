@@ -38,7 +38,8 @@ install_packages() {
 
 # NodeTool's own worker, in a folder of its own: its packages are not those of the other tests.
 install_worker() {
-  local list=tests/clients/nodetool.txt venv=target/nodetool
+  local list=tests/clients/nodetool.txt venv
+  venv=$(node tools/paths.mjs)/nodetool
   cmp --silent "$list" "$venv/installed.txt" && return
   say "Installing NodeTool's worker into $venv"
   if python3 -m venv --clear "$venv" >/dev/null && "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$list"; then

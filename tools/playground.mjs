@@ -7,7 +7,8 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 import { buildJs } from "./build-js.mjs";
-import { ROOT, fail, step } from "./setup.mjs";
+import { ROOT } from "./paths.mjs";
+import { fail, say } from "./steps.mjs";
 
 const SOURCES = path.join(ROOT, "playground");
 const OUT = path.join(ROOT, "build", "playground");
@@ -15,8 +16,8 @@ const OUT = path.join(ROOT, "build", "playground");
 const TYPES = { ".css": "text/css; charset=utf-8", ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8" };
 
 /** @param {"dev" | "edge"} profile */
-export function buildPlayground(profile) {
-  const surface = buildJs(profile, { surface: "explain" });
+export async function buildPlayground(profile) {
+  const surface = await buildJs(profile, { surface: "explain" });
   rmSync(OUT, { recursive: true, force: true });
   mkdirSync(OUT, { recursive: true });
   cpSync(SOURCES, OUT, { recursive: true });
@@ -69,12 +70,11 @@ function asked() {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const values = asked();
-  step("Building the playground");
-  const folder = buildPlayground("edge");
+  const folder = await buildPlayground("edge");
   if (values.build) {
-    step(`It is in ${path.relative(ROOT, folder)}: static files for any server that speaks https`);
+    say(`It is in ${path.relative(ROOT, folder)}: static files for any server that speaks https`);
   } else {
     const server = await serve(folder, Number(values.port)).catch((error) => fail(`It cannot be served on port ${values.port}: ${error.message}. Another one: npm run playground -- --port 8789`));
-    step(`The playground is on http://127.0.0.1:${server.address().port}/ (Ctrl+C ends it)`);
+    say(`The playground is on http://127.0.0.1:${server.address().port}/ (Ctrl+C ends it)`);
   }
 }

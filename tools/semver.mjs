@@ -2,7 +2,8 @@
 // to compile than all the rest of this project. It says so loudly if nothing was compared.
 import { spawnSync } from "node:child_process";
 
-import { ROOT, run, step } from "./setup.mjs";
+import { ROOT } from "./paths.mjs";
+import { run, say, step } from "./steps.mjs";
 
 const PACKAGES = ["nodetool-edge-auth", "nodetool-auth"];
 
@@ -15,10 +16,9 @@ const output = (command, args) => {
 const baseline = process.argv[2] ?? output("git", ["describe", "--tags", "--abbrev=0", "--match", "v[0-9]*"]);
 
 if (!baseline) {
-  step("The public API was NOT compared: there is no tag like v0.1.0 to compare it with");
+  say("The public API was NOT compared: there is no tag like v0.1.0 to compare it with");
 } else if (output("cargo", ["semver-checks", "--version"]) === undefined) {
-  step("The public API was NOT compared: there is no cargo-semver-checks here (cargo install --locked cargo-semver-checks)");
+  say("The public API was NOT compared: there is no cargo-semver-checks here (cargo install --locked cargo-semver-checks)");
 } else {
-  step(`The public API, compared with ${baseline}`);
-  for (const name of PACKAGES) run("cargo", ["semver-checks", "--package", name, "--baseline-rev", baseline]);
+  for (const name of PACKAGES) await step(`The public API of ${name}, compared with ${baseline}`, () => run("cargo", ["semver-checks", "--package", name, "--baseline-rev", baseline]));
 }

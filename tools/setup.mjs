@@ -1,92 +1,68 @@
-// What a machine with rustup and Node still lacks, each piece fetched or built once. Every script here begins with it.
+// What a machine with rustup and Node still lacks. Each piece is fetched or built once.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 
-export const ROOT = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
+import { ROOT, built } from "./paths.mjs";
+import { run, step } from "./steps.mjs";
+
 export const WASM_TARGET = "wasm32-unknown-unknown";
 
-/** Says what is being done, so that nobody wonders about a silent minute, and when, so that one sees what took long. */
-export function step(text) {
-  console.log(`\x1b[1m==> ${text}\x1b[0m (${new Date().toTimeString().slice(0, 8)})`);
-}
-
-/** Runs a command in the project's folder and ends this script with its status if it fails. */
-export function run(command, args, options = {}) {
-  const result = spawnSync(command, args, { cwd: ROOT, stdio: "inherit", shell: process.platform === "win32", ...options });
-  if (result.error) fail(`${command} cannot be run (${result.error.code}). ${REMEDIES[command] ?? ""}`);
-  if (result.status !== 0) {
-    console.error(`\n${command} ${args.join(" ")}\nfailed with ${result.signal ?? `status ${result.status}`}`);
-    process.exit(result.status ?? 1);
-  }
-}
-
-/** Runs a command whose output matters only if it fails, or if `--verbose` was asked for. */
-export function runQuietly(command, args) {
-  if (isVerbose()) return run(command, args);
-  const { status, error, stdout, stderr } = spawnSync(command, args, { cwd: ROOT, encoding: "utf8", maxBuffer: 1 << 28, shell: process.platform === "win32" });
-  if (error || status !== 0) process.stderr.write(`${stdout ?? ""}${stderr ?? ""}`);
-  if (error) fail(`${command} cannot be run (${error.code}). ${REMEDIES[command] ?? ""}`);
-  if (status !== 0) fail(`\n${command} ${args.join(" ")}\nfailed with status ${status}`);
-}
-
-/** `--verbose`, here or of the script that started this one. */
-export function isVerbose() {
-  return process.argv.includes("--verbose") || process.env.NODETOOL_VERBOSE === "1";
-}
-
-let target;
-/** A file that Cargo builds: in the folder that `CARGO_TARGET_DIR` or Cargo's configuration names, else in `target`. */
-export function built(...names) {
-  if (target === undefined) {
-    const { status, error, stdout, stderr } = spawnSync("cargo", ["metadata", "--no-deps", "--offline", "--format-version", "1"], { cwd: ROOT, encoding: "utf8", maxBuffer: 1 << 28, shell: process.platform === "win32" });
-    if (error) fail(`cargo cannot be run (${error.code}). ${REMEDIES.cargo}`);
-    if (status !== 0) fail(`cargo metadata failed:\n${stderr}`);
-    target = JSON.parse(stdout).target_directory;
-  }
-  return path.join(target, ...names);
-}
-
-export function fail(message) {
-  console.error(message);
-  process.exit(1);
-}
-
-const REMEDIES = {
-  cargo: "Install Rust from https://rustup.rs, then open a new terminal.",
-  rustup: "Install Rust from https://rustup.rs, then open a new terminal.",
-  npm: "npm comes with Node: https://nodejs.org.",
-};
-
 /** The compiler's support for WebAssembly. */
-export function ensureWasmTarget() {
+export async function ensureWasmTarget() {
   const probe = spawnSync("rustc", ["--print", "target-libdir", "--target", WASM_TARGET], { cwd: ROOT, encoding: "utf8" });
   if (probe.status === 0 && existsSync(probe.stdout.trim())) return;
-  step(`Adding the Rust target ${WASM_TARGET}`);
-  run("rustup", ["target", "add", WASM_TARGET]);
+  await step(`Adding the Rust target ${WASM_TARGET}`, () => run("rustup", ["target", "add", WASM_TARGET]));
 }
 
 /**
- * The npm packages that the lock file names. To run the Worker takes wrangler with workerd; browsers' drivers, other runtimes and
- * bundlers are for tests and benchmarks, and take more room than that.
+ * The npm packages that the lock file names. The Worker needs wrangler with workerd only; what tests and benchmarks use besides takes
+ * more room than that.
  * @param {{all?: boolean}} options
  */
-export function ensureNodeModules({ all = true } = {}) {
-  const stamp = path.join(ROOT, "node_modules", ".installed-from");
-  const wanted = createHash("sha256").update(readFileSync(path.join(ROOT, "package-lock.json"))).digest("hex");
-  const found = existsSync(stamp) ? readFileSync(stamp, "utf8") : "";
-  if (found === `${wanted} all` || (!all && found === wanted)) return;
-  step(`Installing npm packages (${all ? "wrangler, workerd, and what tests and benchmarks use" : "wrangler and workerd"})`);
-  run("npm", ["ci", "--no-audit", "--no-fund", ...(all ? [] : ["--omit=dev"])]);
-  writeFileSync(stamp, all ? `${wanted} all` : wanted);
+export async function ensureNodeModules({ all = true } = {}) {
+  const contents = all ? "wrangler, workerd, and what tests and benchmarks use" : "wrangler and workerd";
+  await installPackages(ROOT, `Installing npm packages (${contents})`, all ? [] : ["--omit=dev"], all ? "all" : "");
 }
 
-/** `wasm-bindgen` in the version of Cargo.lock; about a minute, once. Cargo knows when there is nothing to do. */
-export function ensureBindgen() {
-  const binary = built("tool", process.platform === "win32" ? "bindgen.exe" : "bindgen");
-  if (!existsSync(binary)) step("Building wasm-bindgen (once, one to two minutes)");
-  run("cargo", ["build", "--quiet", "--locked", "--package", "wasm-bindgen-tools", "--profile", "tool"]);
-  return binary;
+/**
+ * The folder of a Node that wrangler runs on, for machines whose own is older than that; else nothing.
+ * @returns {Promise<string | undefined>}
+ */
+export async function ensureNode() {
+  const { engines } = JSON.parse(readFileSync(path.join(ROOT, "node_modules", "wrangler", "package.json"), "utf8"));
+  const [needed, own] = [engines.node, process.versions.node].map((text) => /(\d+)\.(\d+)/.exec(text).slice(1).map(Number));
+  if (own[0] > needed[0] || (own[0] === needed[0] && own[1] >= needed[1])) return undefined;
+  const home = path.join(ROOT, "tools", "node");
+  await installPackages(home, `Installing a current Node for wrangler (this one is ${process.versions.node})`);
+  const { optionalDependencies } = JSON.parse(readFileSync(path.join(home, "package.json"), "utf8"));
+  const folders = Object.keys(optionalDependencies).map((name) => path.join(home, "node_modules", name, "bin"));
+  const folder = folders.find(existsSync);
+  if (!folder) throw new Error(`wrangler needs Node ${engines.node}, and npm has none for this machine: install one from https://nodejs.org.`);
+  return folder;
+}
+
+/** `npm ci`, unless the lock file is the one that was installed from. What is installed for `all` has what others ask for, too. */
+async function installPackages(folder, title, options = [], extent = "all") {
+  const stamp = path.join(folder, "node_modules", ".installed-from");
+  const wanted = createHash("sha256").update(readFileSync(path.join(folder, "package-lock.json"))).digest("hex");
+  const found = existsSync(stamp) ? readFileSync(stamp, "utf8") : "";
+  if (found === `${wanted} all` || found === `${wanted} ${extent}`) return;
+  await step(title, () => run("npm", ["ci", "--no-audit", "--no-fund", ...options], { cwd: folder }));
+  writeFileSync(stamp, `${wanted} ${extent}`);
+}
+
+/** `wasm-bindgen` in the version of Cargo.lock. Cargo knows when there is nothing to do. */
+export async function ensureBindgen() {
+  await step("Building wasm-bindgen (once)", () => run("cargo", ["build", "--locked", "--package", "wasm-bindgen-tools", "--profile", "tool"]));
+  return built("tool", process.platform === "win32" ? "bindgen.exe" : "bindgen");
+}
+
+/** The runner of `wasm-bindgen-test`. */
+export async function ensureTestRunner() {
+  await step("Building the test runner of wasm-bindgen (once)", () =>
+    run("cargo", ["build", "--locked", "--package", "wasm-bindgen-tools", "--features", "test-runner", "--profile", "tool"]),
+  );
+  return built("tool", process.platform === "win32" ? "wasm-bindgen-test-runner.exe" : "wasm-bindgen-test-runner");
 }

@@ -3,7 +3,8 @@ import { readFileSync, readdirSync, statSync } from "node:fs";
 import path from "node:path";
 import { gzipSync } from "node:zlib";
 
-import { ROOT, built, fail } from "./setup.mjs";
+import { ROOT, built } from "./paths.mjs";
+import { fail } from "./steps.mjs";
 
 /** The smaller the Worker, the sooner a cold isolate answers. */
 const WORKER_LIMIT_KB = 210;

@@ -1,18 +1,27 @@
 // A Worker in workerd by itself, alone in its process. Miniflare starts Workers of its own beside it, and for each of them V8 drops
 // what it had compiled for those before.
 import { spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import workerd from "workerd";
 
+import { ROOT } from "./paths.mjs";
+
+const wranglerToml = readFileSync(path.join(ROOT, "wrangler.toml"), "utf8");
+/** The compatibility date and flags of wrangler.toml. */
+export const COMPATIBILITY = {
+  compatibilityDate: /^compatibility_date\s*=\s*"([^"]+)"/m.exec(wranglerToml)[1],
+  compatibilityFlags: [...(/^compatibility_flags\s*=\s*\[([^\]]*)\]/m.exec(wranglerToml)?.[1] ?? "").matchAll(/"([^"]+)"/g)].map(([, flag]) => flag),
+};
+
 const KINDS = { ".js": "esModule", ".wasm": "wasm" };
 
 /**
- * @param {{folder: string, bindings: Record<string, string>, compatibilityDate: string, v8Flags?: string[]}} options `folder`: its modules,
+ * @param {{folder: string, bindings?: Record<string, string>, v8Flags?: string[]}} options `folder`: its modules,
  * of which `index.js` is the first
  */
-export async function startWorkerd({ folder, bindings, compatibilityDate, v8Flags = [] }) {
+export async function startWorkerd({ folder, bindings = {}, v8Flags = [] }) {
   const home = mkdtempSync(path.join(tmpdir(), "workerd-"));
   const text = JSON.stringify;
   const files = readdirSync(folder, { recursive: true }).filter((file) => path.extname(file) in KINDS);
@@ -29,7 +38,8 @@ const config :Workerd.Config = (
 );
 const main :Workerd.Worker = (
   modules = [${modules.join(", ")}],
-  compatibilityDate = ${text(compatibilityDate)},
+  compatibilityDate = ${text(COMPATIBILITY.compatibilityDate)},
+  compatibilityFlags = [${COMPATIBILITY.compatibilityFlags.map(text).join(", ")}],
   bindings = [${Object.entries(bindings).map(([name, value]) => `(name = ${text(name)}, text = ${text(value)})`).join(", ")}],
 );
 `,

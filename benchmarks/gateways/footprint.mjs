@@ -10,8 +10,8 @@ import { STATIC } from "./tokens.mjs";
 const PORT = 9290;
 
 /** Of each, started anew so many times, one after the other: milliseconds to the first good answer, MB, KB for each connection. */
-export async function measureFootprints(peers, times, busy, { step }) {
-  step("Start, memory at rest, idle connections");
+export async function measureFootprints(peers, times, busy, { heading }) {
+  heading("Start, memory at rest, idle connections");
   const footprints = peers.map((peer) => ({ name: peer.name, busy: busy[peer.name], start: [], rest: [], idle: [] }));
   for (let time = 0; time < times; time += 1) {
     for (const [index, peer] of peers.entries()) {

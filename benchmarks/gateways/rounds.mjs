@@ -23,11 +23,11 @@ export async function startUpstream() {
 }
 
 /** Starts whatever the scenarios need, and shows that each does all of its work. */
-export async function prepare(scenarios, missing, { step }) {
+export async function prepare(scenarios, missing, { heading }) {
   const servers = new Map();
   const rows = [];
   for (const scenario of scenarios) {
-    step(`Starting and checking: ${scenario.title}`);
+    heading(`Starting and checking: ${scenario.title}`);
     for (const row of scenario.rows.filter(({ peer }) => !missing.has(peer))) {
       const work = { ...scenario, ...row, id: scenario.id, name: row.name ?? row.peer.name };
       const server = row.direct ? { port: scenario.streams ? STREAMING : UPSTREAM, children: [] } : await serve(servers, work);

@@ -1,5 +1,8 @@
 //! Deployment files of every kind: loaded, saved and given a token, and not a byte changed that need not be.
 
+#[path = "../../tests/cases/mod.rs"]
+mod cases;
+
 use std::fs;
 
 use nodetool_auth::{generate_secure_token, load_deployment_config, save_deployment_config};
@@ -60,7 +63,7 @@ fn file() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases::config(200))]
 
     #[test]
     fn a_round_trip_is_the_identity(text in file()) {

@@ -7,7 +7,7 @@ import path from "node:path";
 import { after, before, describe, test as nodeTest } from "node:test";
 import { WebSocket } from "ws";
 
-import { built } from "../../tools/setup.mjs";
+import { built } from "../../tools/paths.mjs";
 import { INVALID, NO_ADMIN_TOKEN, NO_CREDENTIAL, UNAVAILABLE, checkRefusal, until } from "./support/gateway.mjs";
 import { AUTHORIZATION, ROOT, STATIC, TOKEN, gatherOutput, temporaryFolder, withHome } from "./support/hosts.mjs";
 import { KEYS, claimsOf, makeKey, userToken } from "./support/jwt.mjs";

@@ -1,11 +1,9 @@
 // The Durable Object that settles which generated token is the one, over more time than a test can wait for.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import path from "node:path";
 import { after, before, describe, test } from "node:test";
-import { Log, LogLevel, Miniflare } from "miniflare";
 
-import { COMPATIBILITY, WORKER } from "./support/hosts.mjs";
+import { GATEWAY } from "./support/hosts.mjs";
+import { modulesOf, namespace, startWorkers, worker } from "./support/workers.mjs";
 
 /** The arbiter of the build, and a hand that moves its memory through time. */
 const ENTRY = `
@@ -32,17 +30,14 @@ const MINUTE = 60_000;
 describe("edge: the arbiter of generated tokens", () => {
   let miniflare, kv;
   before(async () => {
-    miniflare = new Miniflare({
-      modules: [
-        { type: "ESModule", path: "entry.js", contents: ENTRY },
-        { type: "ESModule", path: "arbiter.js", contents: readFileSync(path.join(WORKER, "arbiter.js"), "utf8") },
-      ],
-      ...COMPATIBILITY,
-      kvNamespaces: ["AUTH_KV"],
-      durableObjects: { ARBITER: { className: "Arbiter", useSQLite: true } },
-      cf: false,
-      log: new Log(LogLevel.NONE),
-    });
+    ({ miniflare } = startWorkers([
+      worker({
+        name: "test",
+        manifest: modulesOf({ "entry.js": ENTRY, "arbiter.js": GATEWAY.modules["arbiter.js"].contents }),
+        env: { AUTH_KV: namespace(), ARBITER: { type: "durable-object", worker: "test", exportName: "Arbiter" } },
+        exports: { Arbiter: { type: "durable-object", storage: "sqlite" } },
+      }),
+    ]));
     kv = await miniflare.getKVNamespace("AUTH_KV");
   });
   after(() => miniflare?.dispose());

@@ -4,7 +4,7 @@ import { after, before, describe, test } from "node:test";
 
 import { SETTINGS, rehearse } from "../../src/worker/rehearsal.js";
 import { startWorkerd } from "../../tools/workerd.mjs";
-import { COMPATIBILITY, STATIC, TOKEN, WORKER } from "./support/hosts.mjs";
+import { STATIC, TOKEN, WORKER } from "./support/hosts.mjs";
 import { claimsOf, legacyToken } from "./support/jwt.mjs";
 import { status } from "./support/raw.mjs";
 import { secretsOfSettings, transcript } from "./support/transcripts.mjs";
@@ -23,7 +23,6 @@ describe("an isolate of the Worker", () => {
     const running = await startWorkerd({
       folder: WORKER,
       bindings: { ...settings, UPSTREAM_URL: upstream.url },
-      compatibilityDate: COMPATIBILITY.compatibilityDate,
       v8Flags: ["--trace-wasm-compilation-times"],
     });
     const statuses = [];
@@ -34,7 +33,8 @@ describe("an isolate of the Worker", () => {
       output = await running.stop();
       transcript("edge", "console")(output);
     }
-    const lines = output.split("\n").filter((line) => line !== "");
+    // workerd itself remarks that V8's flags are not those that its own compile cache was made with.
+    const lines = output.split("\n").filter((line) => line !== "" && !line.startsWith("workerd/"));
     const compiled = lines.filter((line) => line.startsWith("Compiled function "));
     return { statuses, compiled: compiled.length, said: lines.length - compiled.length };
   }

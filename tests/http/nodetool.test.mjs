@@ -6,12 +6,13 @@ import { existsSync, rmSync } from "node:fs";
 import path from "node:path";
 import { after, before, describe, test as nodeTest } from "node:test";
 
+import { built } from "../../tools/paths.mjs";
 import { AUTHORIZATION, ROOT, STATIC, TOKEN, startHost, temporaryFolder } from "./support/hosts.mjs";
 import { ask, request } from "./support/raw.mjs";
 import { secret } from "./support/transcripts.mjs";
 import { deadPort } from "./support/upstream.mjs";
 
-const PYTHON = process.env.NODETOOL_TEST_WORKER ?? path.join(ROOT, "target/nodetool/bin/python");
+const PYTHON = process.env.NODETOOL_TEST_WORKER ?? built("nodetool", "bin", "python");
 const CLIENT = path.join(ROOT, "tests/clients/nodetool_client.py");
 const WORKER_TOKEN = "test-worker-0123456789-abcdefgh";
 const LARGE = 30_000_000;

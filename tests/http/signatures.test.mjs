@@ -7,10 +7,10 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test as nodeTest } from "node:test";
 import { compactVerify, importJWK } from "jose";
-import { Log, LogLevel, Miniflare } from "miniflare";
 
-import { COMPATIBILITY, ROOT } from "./support/hosts.mjs";
+import { ROOT } from "./support/hosts.mjs";
 import { decode, encode } from "./support/jwt.mjs";
+import { modulesOf, startWorkers, worker } from "./support/workers.mjs";
 
 const test = (title, run) => nodeTest(title, { timeout: 120_000 }, run);
 
@@ -43,17 +43,8 @@ before(async () => {
   const printed = spawnSync("cargo", ["run", "--quiet", "--locked", "--package", "nodetool-auth", "--example", "signatures"], { cwd: ROOT, encoding: "utf8", maxBuffer: 1 << 26 });
   assert.equal(printed.status, 0, printed.stderr);
   lines = printed.stdout.trim().split("\n").map((line) => JSON.parse(line));
-  miniflare = new Miniflare({
-    modules: [
-      { type: "ESModule", path: "index.js", contents: WORKER },
-      { type: "ESModule", path: "platform.js", contents: readFileSync(path.join(ROOT, "src/web/platform.js"), "utf8") },
-    ],
-    ...COMPATIBILITY,
-    host: "127.0.0.1",
-    port: 0,
-    cf: false,
-    log: new Log(LogLevel.NONE),
-  });
+  const platform = readFileSync(path.join(ROOT, "src/web/platform.js"), "utf8");
+  ({ miniflare } = startWorkers([worker({ manifest: modulesOf({ "index.js": WORKER, "platform.js": platform }) })]));
 });
 after(() => miniflare?.dispose());
 

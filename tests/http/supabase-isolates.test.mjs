@@ -1,13 +1,14 @@
 // A cold isolate at the edge: it finds the keys where another one left them, and believes nothing that it should not.
 import assert from "node:assert/strict";
 import { rmSync } from "node:fs";
+import path from "node:path";
 import { describe, test as nodeTest } from "node:test";
-import { Response } from "miniflare";
 
 import { until } from "./support/gateway.mjs";
 import { TOKEN, startHost, temporaryFolder } from "./support/hosts.mjs";
 import { KEYS, SECRET, claimsOf, makeKey, userToken } from "./support/jwt.mjs";
 import { API_KEY, startSupabase } from "./support/supabase.mjs";
+import { service } from "./support/workers.mjs";
 
 const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
 const { ES256 } = KEYS;
@@ -32,9 +33,9 @@ async function withSupabase(body) {
 }
 
 /** Runs `body` with a fresh isolate, after `seed` has put into KV and the cache what it likes. */
-async function withIsolate(supabase, { bindings, seed }, body) {
+async function withIsolate(supabase, { seed, ...options }, body) {
   const settings = { AUTH_PROVIDER: "supabase", SUPABASE_URL: supabase.url, SUPABASE_KEY: API_KEY, WORKER_AUTH_TOKEN: TOKEN };
-  const host = await startHost("edge", { settings, bindings });
+  const host = await startHost("edge", { settings, ...options });
   try {
     await seed?.(host);
     const status = async (key) => {
@@ -53,21 +54,22 @@ async function withIsolate(supabase, { bindings, seed }, body) {
 const kept = (supabase, host) => until("the keys are kept", 10_000, async () => (await (await host.kv()).get(kvName(supabase))) !== null);
 
 describe("edge: a second isolate", () => {
-  for (const [title, persisted, fetches] of [
-    ["finds the keys in KV", ["kvPersist"], 1],
-    ["finds the keys in the cache", ["cachePersist"], 1],
-    ["that finds neither asks the project", [], 2],
+  for (const [title, forgotten, fetches] of [
+    ["finds the keys in KV", ["cache"], 1],
+    ["finds the keys in the cache", ["kv"], 1],
+    ["that finds neither asks the project", ["cache", "kv"], 2],
   ]) {
     test(title, async () => {
       const folder = temporaryFolder();
       try {
         await withSupabase(async (supabase) => {
-          const bindings = Object.fromEntries(persisted.map((what) => [what, folder]));
-          await withIsolate(supabase, { bindings }, async ({ host, status }) => {
+          await withIsolate(supabase, { persist: folder }, async ({ host, status }) => {
             assert.equal(await status(ES256), 200);
             await kept(supabase, host);
           });
-          await withIsolate(supabase, { bindings }, async ({ status }) => {
+          // Each has a folder of its own.
+          for (const what of forgotten) rmSync(path.join(folder, what), { recursive: true });
+          await withIsolate(supabase, { persist: folder }, async ({ status }) => {
             assert.equal(await status(ES256), 200);
             assert.equal(await status(ES256), 200);
             assert.equal(supabase.jwks.calls, fetches);
@@ -116,13 +118,13 @@ describe("edge: a second isolate", () => {
     const folder = temporaryFolder();
     try {
       await withSupabase(async (supabase) => {
-        const bindings = { kvPersist: folder };
-        await withIsolate(supabase, { bindings }, async ({ host, status }) => {
+        await withIsolate(supabase, { persist: folder }, async ({ host, status }) => {
           assert.equal(await status(ES256), 200);
           await kept(supabase, host);
         });
+        rmSync(path.join(folder, "cache"), { recursive: true });
         await supabase.down();
-        await withIsolate(supabase, { bindings }, async ({ status }) => {
+        await withIsolate(supabase, { persist: folder }, async ({ status }) => {
           assert.equal(await status(ES256), 200);
           assert.equal(await status(EVIL), 503);
         });
@@ -224,14 +226,14 @@ describe("edge: a cold isolate in an outage", () => {
 });
 
 describe("edge: KV", () => {
-  for (const [title, bindings] of [
+  for (const [title, AUTH_KV] of [
     // A service has methods of any name, and all of them fail.
-    ["that fails at every call", { kvNamespaces: {}, serviceBindings: { AUTH_KV: () => new Response("no") } }],
-    ["that is not there", { kvNamespaces: {} }],
+    ["that fails at every call", service(() => new Response("no"))],
+    ["that is not there", undefined],
   ]) {
     test(`${title} refuses nobody`, async () => {
       await withSupabase(async (supabase) => {
-        await withIsolate(supabase, { bindings }, async ({ host, status }) => {
+        await withIsolate(supabase, { env: { AUTH_KV } }, async ({ host, status }) => {
           assert.equal(await status(ES256), 200);
           assert.equal(await status(EVIL), 401);
           assert.equal(await status(ES256), 200);

@@ -7,20 +7,21 @@ import { after, before, describe, test as nodeTest } from "node:test";
 import { WebSocket } from "ws";
 
 import { INVALID, NO_ADMIN_TOKEN, NO_CREDENTIAL, NOT_ADMIN, UNAVAILABLE, checkRefusal } from "./support/gateway.mjs";
-import { AUTHORIZATION, ROOT, SCRIPT, STATIC, TOKEN, startEdge } from "./support/hosts.mjs";
+import { AUTHORIZATION, ROOT, STATIC, TOKEN, startEdge } from "./support/hosts.mjs";
 import { KEYS, claimsOf, makeKey, userToken } from "./support/jwt.mjs";
 import { ask, request } from "./support/raw.mjs";
 import { API_KEY, startSupabase } from "./support/supabase.mjs";
+import { modulesIn } from "./support/workers.mjs";
 
 const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
 const FOLDER = path.join(ROOT, "build", "worker-embed");
-const EMBED = { ...SCRIPT, scriptPath: path.join(FOLDER, "index.js"), modulesRoot: FOLDER };
+const EMBED = modulesIn(FOLDER);
 const ADMIN_TOKEN = "admin-token-0123456789-abcdefgh";
 const PAGE = "https://app.example";
 
 const started = [];
 async function start(settings, options = {}) {
-  const host = await startEdge({ settings, script: EMBED, ...options });
+  const host = await startEdge({ settings, manifest: EMBED, ...options });
   started.push(host);
   const send = (target, { headers = [AUTHORIZATION], ...rest } = {}) =>
     ask(host.port, request({ target, headers: [["Host", `127.0.0.1:${host.port}`], ...headers], ...rest }));

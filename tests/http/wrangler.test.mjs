@@ -1,13 +1,15 @@
 // The Worker as its developers run it: `wrangler dev`, and a token that `wrangler kv` put there.
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
-import { readFileSync, rmSync } from "node:fs";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { after, describe, test as nodeTest } from "node:test";
 import { promisify } from "node:util";
 
 import { ROOT, TOKEN, temporaryFolder, writeFile } from "./support/hosts.mjs";
-import { secret } from "./support/transcripts.mjs";
+import { secret, transcript } from "./support/transcripts.mjs";
+import { deadPort } from "./support/upstream.mjs";
 import { WRANGLER_ENV as env, developing } from "./support/wrangler.mjs";
 
 const run = promisify(execFile);
@@ -15,6 +17,56 @@ const test = (title, run) => nodeTest(title, { timeout: 240_000 }, run);
 
 const REFUSED = [401, { detail: "Authorization header required. Use 'Authorization: Bearer YOUR_TOKEN'" }];
 const SERVED = [200, { user_id: "1", token_type: "static", role: null, method: "GET", path: "/v1/models" }];
+
+/** Runs `npm start` for as long as `body` takes, which is told what it has printed by the time it is ready, and later all of it. */
+async function starting(state, port, body) {
+  const child = spawn(process.execPath, [path.join(ROOT, "tools", "start.mjs"), "--port", String(port), "--inspector-port", "0", "--persist-to", state], { cwd: ROOT, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+  const closed = once(child, "close");
+  let output = "";
+  const write = transcript("wrangler", "console");
+  try {
+    await new Promise((resolve, reject) => {
+      for (const stream of [child.stdout, child.stderr]) {
+        stream.setEncoding("utf8").on("data", (text) => {
+          output += text;
+          write(text.replace(/Bearer [\w-]{43}/, "Bearer …"));
+          if (/^ {2}curl .*\n\n/m.test(output)) resolve();
+        });
+      }
+      closed.then(() => reject(new Error(`npm start ended:\n${output}`)));
+    });
+    await body(output, () => output);
+  } finally {
+    process.kill(-child.pid, "SIGTERM");
+    await closed;
+  }
+}
+
+describe("npm start", { skip: existsSync(path.join(ROOT, ".dev.vars")) && "there is a .dev.vars here" }, () => {
+  test("ends with a curl line that can be pasted, on every run, and then shows the gateway's log", async () => {
+    const [state, port] = [temporaryFolder(), await deadPort()];
+    try {
+      const lines = [];
+      for (let round = 0; round < 2; round += 1) {
+        await starting(state, port, async (shown, later) => {
+          const [line, token] = /curl -i -H "Authorization: Bearer (\S+)" http:\S+/.exec(shown);
+          secret("the token that npm start showed", token);
+          lines.push(line);
+          assert.ok(shown.split("\n").length <= 9, shown);
+          assert.doesNotMatch(shown, /whoami|wrangler:info|custom build|Compiling/);
+          const { stdout } = await run("/bin/sh", ["-c", `${line} --silent`]);
+          assert.match(stdout, /^HTTP\/1\.1 200 OK\r\n[^]*"user_id":"1"/);
+          assert.match((await run("/bin/sh", ["-c", `${line.replace(token, "wrong")} --silent`])).stdout, /^HTTP\/1\.1 401/);
+          while (!/"reason":"invalid_token"/.test(later())) await new Promise(setImmediate);
+          assert.doesNotMatch(later(), /wrangler:info/);
+        });
+      }
+      assert.equal(lines[0], lines[1]);
+    } finally {
+      rmSync(state, { recursive: true, force: true });
+    }
+  });
+});
 
 describe("wrangler dev", () => {
   const folders = [];

@@ -6,6 +6,7 @@ import test from "node:test";
 import { WebSocket } from "ws";
 
 import { WEBSOCKET, ask, request } from "../http/support/raw.mjs";
+import { namespace } from "../http/support/workers.mjs";
 import { STATIC, TOKEN, startServer, startWorker } from "./support.mjs";
 
 const AUTHORIZATION = ["Authorization", `Bearer ${TOKEN}`];
@@ -18,14 +19,14 @@ const SERVERS = {
   express: { isRaw: true, start: (context, settings = SETTINGS) => startServer(context, "examples/express/server.mjs", settings) },
   fastify: { isRaw: true, start: (context, settings = SETTINGS) => startServer(context, "examples/fastify/server.mjs", settings) },
   node: { isRaw: true, start: (context, settings = SETTINGS) => startServer(context, "examples/node/server.mjs", settings) },
-  hono: { isRaw: false, start: (context, settings = SETTINGS) => startWorker(context, "examples/hono/wrangler.toml", { bindings: settings }) },
+  hono: { isRaw: false, start: (context, settings = SETTINGS) => startWorker(context, "examples/hono/wrangler.toml", { settings }) },
   "worker-js": { isRaw: false, start: startPlainWorker },
 };
 
 /** Its token is in KV. */
 async function startPlainWorker(context) {
-  const { WORKER_AUTH_TOKEN: token, ...bindings } = SETTINGS;
-  const worker = await startWorker(context, "examples/worker-js/wrangler.toml", { bindings, kvNamespaces: { AUTH_KV: "auth" } });
+  const { WORKER_AUTH_TOKEN: token, ...settings } = SETTINGS;
+  const worker = await startWorker(context, "examples/worker-js/wrangler.toml", { settings, env: { AUTH_KV: namespace() } });
   await (await worker.miniflare.getKVNamespace("AUTH_KV")).put("worker_auth_token", token);
   return worker;
 }

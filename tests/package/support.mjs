@@ -6,7 +6,9 @@ import os from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { Log, LogLevel, Miniflare } from "miniflare";
+
+import { wranglerEnvironment } from "../../tools/wrangler.mjs";
+import { modulesIn, startWorkers, variables, worker } from "../http/support/workers.mjs";
 
 export const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 export const PACKAGE = path.join(ROOT, "pkg");
@@ -16,7 +18,7 @@ export const STATIC = { AUTH_PROVIDER: "static", WORKER_AUTH_TOKEN: TOKEN };
 
 if (!existsSync(path.join(INSTALLED, "package.json"))) throw new Error("the package is not installed here: npm test -- js does that");
 
-const QUIET = { WRANGLER_SEND_METRICS: "false", WRANGLER_SEND_ERROR_REPORTS: "false", CLOUDFLARE_CF_FETCH_ENABLED: "false", CI: "1", NO_COLOR: "1" };
+const ENVIRONMENT = { ...(await wranglerEnvironment()), CI: "1", NO_COLOR: "1" };
 
 /** A folder for as long as the tests of a file take. */
 export function scratch(context) {
@@ -28,7 +30,7 @@ export function scratch(context) {
 /** A tool of `node_modules`, to its end. */
 export function tool(name, args, options = {}) {
   const command = path.join(ROOT, "node_modules", ".bin", name);
-  const { status, stdout, stderr } = spawnSync(command, args, { cwd: ROOT, encoding: "utf8", env: { ...process.env, ...QUIET }, shell: process.platform === "win32", ...options });
+  const { status, stdout, stderr } = spawnSync(command, args, { cwd: ROOT, encoding: "utf8", env: ENVIRONMENT, shell: process.platform === "win32", ...options });
   if (status !== 0) throw new Error(`${name} ${args.join(" ")} ended with ${status}:\n${stdout}${stderr}`);
   return stdout;
 }
@@ -36,29 +38,13 @@ export function tool(name, args, options = {}) {
 /**
  * A Worker in workerd, made by wrangler as for a deployment.
  * @param {string} configuration of wrangler
- * @param {object} options of Miniflare
+ * @param {{settings?: object, env?: object, outbound?: object}} options its bindings, and what answers its fetches
  */
-export async function startWorker(context, configuration, options = {}) {
+export async function startWorker(context, configuration, { settings = {}, env, outbound } = {}) {
   const folder = scratch(context);
   tool("wrangler", ["deploy", "--config", configuration, "--dry-run", "--outdir", folder]);
   const main = readdirSync(folder).find((name) => name.endsWith(".js"));
-  const miniflare = new Miniflare({
-    modules: true,
-    scriptPath: path.join(folder, main),
-    modulesRoot: folder,
-    modulesRules: [
-      { type: "ESModule", include: ["**/*.js"] },
-      { type: "CompiledWasm", include: ["**/*.wasm"] },
-    ],
-    compatibilityDate: "2026-04-01",
-    // Straight to the Worker: in front of it Miniflare would put one of its own, which rewrites URLs.
-    unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }],
-    host: "127.0.0.1",
-    port: 0,
-    cf: false,
-    log: new Log(LogLevel.NONE),
-    ...options,
-  });
+  const { miniflare } = startWorkers([worker({ manifest: modulesIn(folder, main), env: { ...variables(settings), ...env }, outbound })]);
   context.after(() => miniflare.dispose());
   const { port, origin } = await miniflare.unsafeGetDirectURL();
   return { miniflare, port: Number(port), url: origin };

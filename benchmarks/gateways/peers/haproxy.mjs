@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 
-import { ROOT } from "../../../tools/setup.mjs";
+import { ROOT } from "../../../tools/paths.mjs";
 import { works, write } from "../machine.mjs";
 import { AUDIENCE, ISSUER, KEYS, SECRET, STATIC } from "../tokens.mjs";
 

@@ -1,5 +1,5 @@
 // The native host, in front of the API or asked by another proxy, with as many threads as it has cores: one.
-import { built } from "../../../tools/setup.mjs";
+import { built } from "../../../tools/paths.mjs";
 import { KEYS, PROJECT, SECRET, STATIC } from "../tokens.mjs";
 
 const provider = (auth) => (auth === "none" || auth === "static" ? auth : "supabase");

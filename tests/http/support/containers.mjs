@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, rmSync } from "node:fs";
 import path from "node:path";
 
-import { built } from "../../../tools/setup.mjs";
+import { built } from "../../../tools/paths.mjs";
 import { ROOT, temporaryFolder, writeFile } from "./hosts.mjs";
 import { transcript } from "./transcripts.mjs";
 

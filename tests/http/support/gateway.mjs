@@ -21,10 +21,10 @@ export const UNAVAILABLE = { status: 503, detail: "Authentication service unavai
 
 /**
  * @param {"native" | "edge"} name
- * @param {{settings?: Record<string, string | undefined>, bindings?: object, store?: string, prepare?: (supabase) => void} & object} options the rest is for `startSupabase`;
+ * @param {{settings?: Record<string, string | undefined>, env?: object, store?: string, prepare?: (supabase) => void} & object} options the rest is for `startSupabase`;
  * `prepare` is called before the host starts; a setting that is `undefined` is not set
  */
-export async function startGateway(name, { settings = {}, bindings, store, prepare, ...project } = {}) {
+export async function startGateway(name, { settings = {}, env, store, prepare, ...project } = {}) {
   const upstream = await startUpstream();
   const supabase = await startSupabase({ secret: SECRET, ...project });
   const stopAround = async () => {
@@ -44,7 +44,7 @@ export async function startGateway(name, { settings = {}, bindings, store, prepa
       ...settings,
     };
     const set = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
-    host = await startHost(name, { settings: set, bindings, store });
+    host = await startHost(name, { settings: set, env, store });
   } catch (error) {
     await stopAround();
     throw error;

@@ -4,13 +4,12 @@ import { once } from "node:events";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
-import { Log, LogLevel, Miniflare } from "miniflare";
 
-import { built } from "../../../tools/setup.mjs";
+import { ROOT, built } from "../../../tools/paths.mjs";
 import { secret, secretsOfFile, secretsOfSettings, secretsOfText, transcript } from "./transcripts.mjs";
+import { modulesIn, namespace, startWorkers, variables, worker } from "./workers.mjs";
 
-export const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
+export { ROOT };
 export const NATIVE_BINARY = path.resolve(ROOT, process.env.NODETOOL_AUTH_BIN ?? built("release", "nodetool-auth"));
 export const WORKER = path.join(ROOT, "build/worker");
 export const HOSTS = ["native", "edge"];
@@ -110,66 +109,20 @@ export async function startNative({ settings, ...options } = {}) {
   };
 }
 
-const wranglerToml = readFileSync(path.join(ROOT, "wrangler.toml"), "utf8");
-/** How workerd is to behave, as Miniflare takes it. */
-export const COMPATIBILITY = {
-  compatibilityDate: /^compatibility_date\s*=\s*"([^"]+)"/m.exec(wranglerToml)[1],
-  compatibilityFlags: [...(/^compatibility_flags\s*=\s*\[([^\]]*)\]/m.exec(wranglerToml)?.[1] ?? "").matchAll(/"([^"]+)"/g)].map(([, flag]) => flag),
-};
-
-/** The Worker as it was built, as Miniflare takes it. */
-export const SCRIPT = {
-  modules: true,
-  scriptPath: path.join(WORKER, "index.js"),
-  modulesRoot: WORKER,
-  modulesRules: [
-    { type: "ESModule", include: ["**/*.js"] },
-    { type: "CompiledWasm", include: ["**/*.wasm"] },
-  ],
-  ...COMPATIBILITY,
-};
-
-/** Runs Workers in workerd, as Miniflare takes them, without a word of Miniflare's own. What they print is here and in the transcripts. */
-export function startWorkers(options) {
-  let log = "";
-  const write = transcript("edge", "console");
-  const gather = (stream) => {
-    stream.setEncoding("utf8").on("data", (text) => {
-      log += text;
-      write(text);
-    });
-  };
-  const miniflare = new Miniflare({
-    ...options,
-    host: "127.0.0.1",
-    port: 0,
-    cf: false,
-    log: new Log(LogLevel.NONE),
-    handleRuntimeStdio(stdout, stderr) {
-      gather(stdout);
-      gather(stderr);
-    },
-  });
-  return { miniflare, log: () => log };
-}
+/** The modules of the Worker. */
+export const GATEWAY = modulesIn(WORKER);
 
 /**
- * `bindings`: further ones than texts, as Miniflare takes them; `others`: further Workers, for them to name; `script`: another Worker
- * than this project's own, as Miniflare takes it.
+ * @param {{settings?: object, env?: object, manifest?: object, others?: object[], outbound?: object, persist?: string, store?: string | null}} options
+ * `env`: further bindings than the settings; `manifest`: the modules of another Worker than this project's own; `others`: further
+ * Workers, for bindings to name
  */
-export async function startEdge({ settings = {}, bindings = {}, others = [], script = SCRIPT, store } = {}) {
+export async function startEdge({ settings = {}, env, manifest = GATEWAY, others = [], outbound, persist, store } = {}) {
   secretsOfSettings(settings);
   // JSON is never a token, and holds hashes of some at most.
   if (store != null && !/^\s*[{["]/.test(store)) secret("the token in KV", store);
-  const gateway = {
-    ...script,
-    bindings: settings,
-    kvNamespaces: { AUTH_KV: "auth" },
-    ...bindings,
-    // Straight to the Worker: in front of it Miniflare would put one of its own, which rewrites URLs.
-    unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }],
-  };
-  const { miniflare, log } = startWorkers(others.length === 0 ? gateway : { workers: [{ name: "gateway", ...gateway }, ...others] });
+  const gateway = worker({ manifest, env: { ...variables(settings), AUTH_KV: namespace(), ...env }, outbound });
+  const { miniflare, log } = startWorkers([gateway, ...others], { persist });
   const url = await miniflare.unsafeGetDirectURL();
   if (store != null) await (await miniflare.getKVNamespace("AUTH_KV")).put("worker_auth_token", store);
   return {

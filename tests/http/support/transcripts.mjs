@@ -2,8 +2,8 @@
 // searched for the others: by `tools/test.mjs` for the whole suite, or here when a single file has come to its end.
 import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 
+import { built } from "../../../tools/paths.mjs";
 import { findLeaks } from "./leaks.mjs";
 
 const WHOLE_SUITE = process.env.NODETOOL_TEST_TRANSCRIPTS;
@@ -70,7 +70,7 @@ export function transcript(host, kind) {
 }
 
 function temporary() {
-  const target = fileURLToPath(new URL("../../../target/tmp/", import.meta.url));
+  const target = built("tmp");
   mkdirSync(target, { recursive: true });
   return mkdtempSync(path.join(target, "transcripts-"));
 }

@@ -2,11 +2,12 @@
 import { spawn } from "node:child_process";
 import { EventEmitter, once } from "node:events";
 
+import { wranglerEnvironment } from "../../../tools/wrangler.mjs";
 import { ROOT } from "./hosts.mjs";
 import { transcript } from "./transcripts.mjs";
 import { deadPort } from "./upstream.mjs";
 
-export const WRANGLER_ENV = { ...process.env, WRANGLER_SEND_METRICS: "false", WRANGLER_SEND_ERROR_REPORTS: "false", CLOUDFLARE_CF_FETCH_ENABLED: "false", CI: "1", NO_COLOR: "1" };
+export const WRANGLER_ENV = { ...(await wranglerEnvironment()), CI: "1", NO_COLOR: "1" };
 
 /** Runs `wrangler dev` in the project's own folder, with its state elsewhere, for as long as `body` takes. */
 export async function developing(state, variables, body, options = []) {

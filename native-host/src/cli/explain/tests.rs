@@ -1,5 +1,8 @@
 //! An explanation and a gateway, side by side: whatever the request, they come to the same end, and the steps lead to it.
 
+#[path = "../../../../tests/cases/mod.rs"]
+mod cases;
+
 use std::sync::LazyLock;
 
 use aws_lc_rs::{
@@ -174,7 +177,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases::config(3000))]
 
     #[test]
     fn it_ends_as_in_a_gateway_and_the_steps_say_why(
