@@ -38,11 +38,12 @@ class Gate {
 
 /** The same request with its peer, for which a `Request` has no place. What cannot be read fails where it is judged. */
 function withPeer(request, peer) {
-  const { url, headers } = request;
+  const { url, headers, forwarded } = request;
   return {
     url,
     headers,
     peer,
+    forwarded,
     get method() {
       return request.method;
     },

@@ -4,7 +4,7 @@
 const AUTHORITY = /^[\w.-]+(:\d+)?$|^\[[\da-f:.]+\](:\d+)?$/i;
 
 /** What frames a body or belongs to the connection: no header of these says who somebody is, and handlers need them. */
-const FRAMING = new Set(["connection", "content-length", "host", "transfer-encoding", "upgrade", "expect", "te", "trailer", "keep-alive"]);
+const FRAMING = new Set(["connection", "content-length", "host", "transfer-encoding", "expect", "te", "trailer", "keep-alive"]);
 
 const SUBPROTOCOL = "sec-websocket-protocol";
 
@@ -41,8 +41,9 @@ export function fromNode(req) {
     // HTTP/2 says there what HTTP/1 says in its first line.
     if (!name.startsWith(":")) lines.push([name, rawHeaders[at + 1]]);
   }
+  // An authority that contradicts `host` counts as a second one, and two are refused.
   const authority = req.headers[":authority"];
-  if (authority !== undefined && !lines.some(([name]) => name === "host")) lines.push(["host", authority]);
+  if (authority !== undefined && !lines.some(([name, value]) => name === "host" && value.toLowerCase() === authority.toLowerCase())) lines.push(["host", authority]);
   const host = lines.find(([name]) => name === "host")?.[1] ?? "";
   // Connect, Express and Fastify cut off or rewrite `url`, and keep the original.
   const target = req.originalUrl ?? req.url;
@@ -56,6 +57,8 @@ export function fromNode(req) {
     body: req.httpVersionMajor >= 2 && !req.stream.endAfterHeaders ? req : null,
     // Of a socket in the file system, or one that is closed by now: not that of this machine.
     peer: socket.remoteAddress ?? "unknown",
+    // Hardly a client speaks HTTP/1.0, but nginx does to its upstreams, with a `Host` that looks local.
+    forwarded: req.httpVersionMajor === 1 && req.httpVersionMinor === 0,
   };
 }
 

@@ -142,6 +142,8 @@ export interface RequestLike {
   readonly body: unknown;
   /** The address of the peer, as the connection tells it. Without it the peer is unknown: neither this machine nor a trusted proxy. */
   readonly peer?: string | undefined;
+  /** Whether a proxy stands in front although no header says so, as with HTTP/1.0: then the client is not on this machine. */
+  readonly forwarded?: boolean | undefined;
 }
 
 /** Who a token belongs to. */

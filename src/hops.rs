@@ -7,7 +7,7 @@ use alloc::{format, string::String};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{facts::Field, settings::Upstream};
+use crate::{facts::Field, settings::SETTINGS};
 
 pub(crate) const HOPS: &str = "x-nodetool-auth-hops";
 
@@ -23,10 +23,16 @@ impl Instance {
         Self(number)
     }
 
-    /// The same for all isolates of one deployment, which have nothing in common but their settings.
-    pub(crate) fn of_deployment(upstream: &Upstream) -> Self {
-        let digest = Sha256::digest(upstream.origin());
-        Self(digest.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte)))
+    /// The same for all isolates of one deployment, which have nothing in common but their settings. Of those, secrets are left out: a
+    /// server that sees the instance could try guesses of them.
+    pub(crate) fn of_deployment(get: impl Fn(&str) -> Option<String>) -> Self {
+        let mut digest = Sha256::new();
+        for setting in SETTINGS.iter().filter(|setting| !setting.is_secret) {
+            if let Some(value) = get(setting.name) {
+                digest.update(format!("{}={value}\n", setting.name));
+            }
+        }
+        Self(digest.finalize().iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte)))
     }
 
     fn is(self, hop: &[u8]) -> bool {
@@ -87,6 +93,25 @@ mod tests {
             assert!(!is_loop(Field::One(way.as_bytes()), Some(Instance::new(2))), "{way}");
             assert!(!is_loop(Field::One(way.as_bytes()), None), "{way}");
         }
+    }
+
+    #[test]
+    fn a_deployment_is_told_by_its_settings_but_its_secrets() {
+        let of = |upstream: &'static str, provider: &'static str, token: &'static str| {
+            Instance::of_deployment(move |name| {
+                let value = match name {
+                    "UPSTREAM_URL" => upstream,
+                    "AUTH_PROVIDER" => provider,
+                    "WORKER_AUTH_TOKEN" => token,
+                    _ => return None,
+                };
+                Some(value.into())
+            })
+        };
+        let one = of("https://api.example", "static", "a");
+        assert_eq!(one, of("https://api.example", "static", "b"));
+        assert_ne!(one, of("https://api.example", "supabase", "a"));
+        assert_ne!(one, of("https://other.example", "static", "a"));
     }
 
     #[test]

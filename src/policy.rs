@@ -1,7 +1,7 @@
 //! Which request needs what.
 
 use alloc::{string::String, vec::Vec};
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use crate::{
     cors::{self, Origins, Sharing},
@@ -194,23 +194,23 @@ impl Policy {
                 });
             }
         }
+        let is_open = match self.provider {
+            Provider::None | Provider::Local => true,
+            Provider::LocalByDefault => facts.is_from_this_machine(),
+            Provider::Static | Provider::Supabase => false,
+        };
+        // A page that any browser on this machine may have open must not become the one user.
+        let opens_much = || facts.upgrade.is_present() || Areas::of(path).is_none_or(|areas| areas.terminal);
+        if is_open && self.is_foreign_page(facts) && opens_much() {
+            return Judgement::Settled(Verdict::Refuse(Reason::ForbiddenOrigin));
+        }
         if facts.is_preflight() {
             return Judgement::Settled(match self.place(facts, None) {
                 Ok((to, is_admin)) => Verdict::Pass(Pass { identity: None, to, is_admin }),
                 Err(reason) => Verdict::Refuse(reason),
             });
         }
-        let is_open = match self.provider {
-            Provider::None | Provider::Local => true,
-            Provider::LocalByDefault => facts.is_from_this_machine(),
-            Provider::Static | Provider::Supabase => false,
-        };
         if is_open {
-            // A page that any browser on this machine may have open must not become the one user.
-            let opens_much = || facts.upgrade.is_present() || Areas::of(path).is_none_or(|areas| areas.terminal);
-            if self.is_foreign_page(facts) && opens_much() {
-                return Judgement::Settled(Verdict::Refuse(Reason::ForbiddenOrigin));
-            }
             return Judgement::Settled(self.authorize(facts, Identity::OPEN).0);
         }
         Judgement::HangsOn(match self.credential(facts) {
@@ -230,10 +230,10 @@ impl Policy {
         self.trusted_proxies.client(facts)
     }
 
-    /// The address by which failures of the client count, if it is known. A proxy that is not trusted, or does not name its
-    /// client, counts as one client.
-    pub fn accountable(&self, facts: &Facts<'_>) -> Option<IpAddr> {
-        self.client(facts).and_then(proxies::parsed)
+    /// The address by which failures of the client count. A proxy that is not trusted, or does not name its client, counts as one
+    /// client, and so do all clients whose address the host does not know: they are `0.0.0.0`.
+    pub fn accountable(&self, facts: &Facts<'_>) -> IpAddr {
+        self.client(facts).and_then(proxies::parsed).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 
     /// Whether the peer may ask at `/.auth/verify`: there a client could try tokens on behalf of others.

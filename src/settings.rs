@@ -139,7 +139,7 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         let proxy = self.proxy(host);
         let is_strict = environment == Environment::Production || is_exposed;
         let (supabase, project) = self.supabase(provider, is_strict, &mut warnings).unzip();
-        let instance = proxy.upstream.as_ref().filter(|_| host == Host::Edge).map(Instance::of_deployment);
+        let instance = (host == Host::Edge && proxy.upstream.is_some()).then(|| Instance::of_deployment(&self.get));
         let has_upstream = proxy.upstream.is_some() || host.serves_itself();
         Settings {
             token,

@@ -21,6 +21,8 @@ core.register_action("nodetool_auth", { "http-req" }, function(txn)
     ["host"] = { "nodetool-auth" },
     ["x-original-method"] = { txn.f:method() },
     ["x-original-uri"] = { txn.f:url() },
+    -- By which the gateway counts failures. It believes proxies in AUTH_TRUSTED_PROXIES.
+    ["x-forwarded-for"] = { txn.f:src() },
   }
   for _, name in ipairs(told) do
     headers[name] = values(sent, name)

@@ -23,6 +23,7 @@ use hyper::{
 use nodetool_edge_auth::{Answer, Forward, Reason};
 use tokio::time::Instant;
 
+use crate::headers::size_of_head;
 use crate::{
     alarm::Alarm,
     body::{Progress, RequestBody, ResponseBody},
@@ -31,7 +32,7 @@ use crate::{
     loan::Loan,
     metrics::{Counters, Present, Source, UpstreamError},
     plan::{self, announce_websocket},
-    pool::{Busy, ConnectError, Lease, Pauses, Pool, Reach},
+    pool::{Busy, ConnectError, Lease, Pauses, Place, Pool, Reach},
     upgrade as tunnels,
 };
 use hop_by_hop::{drop_hop_by_hop, is_to_websocket, say_length_once};
@@ -90,8 +91,27 @@ impl Fetch {
         body: ClientBody,
         upgrade: Option<upgrade::OnUpgrade>,
     ) -> (Response<ResponseBody>, Source) {
+        let turn = match sent.forward.is_anonymous() {
+            true => self.reach.places().anonymous_turn(size_of_head(sent.head)).await.map(Some),
+            false => Ok(None),
+        };
+        // On the heap, since a request that waits for its turn has no need of it yet.
+        Box::pin(self.send_in_turn(sent, body, upgrade, turn)).await
+    }
+
+    async fn send_in_turn(
+        &self,
+        sent: &Sent<'_>,
+        body: ClientBody,
+        upgrade: Option<upgrade::OnUpgrade>,
+        turn: Result<Option<Place>, Busy>,
+    ) -> (Response<ResponseBody>, Source) {
         let (body, progress) = RequestBody::new(body, self.pauses.client);
-        let answer = match self.exchange(sent, body, progress.as_ref()).await {
+        let answered = match turn {
+            Ok(turn) => self.exchange(sent, body, progress.as_ref(), turn).await,
+            Err(Busy) => Err(self.busy()),
+        };
+        let answer = match answered {
             Ok((response, lease)) => match self.answer(response, lease, sent, upgrade) {
                 Some(answer) => return (answer, Source::Upstream),
                 None => Answer::upstream_unavailable(),
@@ -153,11 +173,7 @@ impl Fetch {
     }
 
     /// Asks over a kept connection, or over a new one where there is none that is still open.
-    async fn exchange(&self, sent: &Sent<'_>, body: RequestBody, progress: Option<&Progress>) -> Answered {
-        let turn = match sent.forward.is_anonymous() {
-            true => Some(self.reach.places().anonymous_turn().await.map_err(|Busy| self.busy())?),
-            false => None,
-        };
+    async fn exchange(&self, sent: &Sent<'_>, body: RequestBody, progress: Option<&Progress>, turn: Option<Place>) -> Answered {
         let began = Instant::now();
         let request = self.outgoing(sent, body).ok_or(Failure::Malformed)?;
         let answered = match self.pool.take(may_be_sent_twice(&request), began) {

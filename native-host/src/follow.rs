@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -11,6 +11,7 @@ use nodetool_edge_auth::{StoreFailure, TOKENS_USABLE_FOR, Tokens, mask_token};
 use tokio::sync::watch;
 
 use crate::{
+    lock::locked,
     metrics::{Counters, Reload},
     store::{self, Found, StoreError},
     watch::Reread,
@@ -29,20 +30,48 @@ const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// The tokens of a deployment file.
 pub(crate) struct TokenFile {
     path: PathBuf,
-    in_force: watch::Sender<InForce>,
+    state: Arc<State>,
     counters: Arc<Counters>,
     /// The error of the last read, so that it is logged once.
     problem: Option<String>,
-    /// Since when it cannot be used.
-    failing_since: Option<Instant>,
+}
+
+/// What the thread that reads the file shares with its overseer.
+struct State {
+    in_force: watch::Sender<InForce>,
+    /// When the file was last known to hold the tokens in force.
+    confirmed: Mutex<Instant>,
     /// For how long the tokens from before stand in for a file that cannot be used.
     usable_for: Duration,
 }
 
+impl State {
+    fn has_tokens(&self) -> bool {
+        self.in_force.borrow().as_ref().is_ok_and(|tokens| !tokens.is_empty())
+    }
+
+    fn confirm(&self) {
+        *locked(&self.confirmed) = Instant::now();
+    }
+
+    fn is_over(&self) -> bool {
+        locked(&self.confirmed).elapsed() >= self.usable_for
+    }
+
+    /// Revokes the tokens if no look at the file has come to an end for that long, as on a network file system that hangs.
+    fn oversee(&self) {
+        if self.is_over() && self.has_tokens() {
+            drop(self.in_force.send_replace(Err(StoreFailure::Unreadable)));
+            tracing::error!("the deployment file has not answered for an hour; no static token is accepted");
+        }
+    }
+}
+
 impl TokenFile {
-    pub(crate) const fn new(path: PathBuf, in_force: watch::Sender<InForce>, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(path: PathBuf, in_force: watch::Sender<InForce>, counters: Arc<Counters>) -> Self {
         let usable_for = Duration::from_millis(TOKENS_USABLE_FOR);
-        Self { path, in_force, counters, problem: None, failing_since: None, usable_for }
+        let state = State { in_force, confirmed: Mutex::new(Instant::now()), usable_for };
+        Self { path, state: Arc::new(state), counters, problem: None }
     }
 
     fn tokens(&self) -> Result<(Found, Tokens), StoreError> {
@@ -52,17 +81,14 @@ impl TokenFile {
     }
 
     fn would_revoke(&self, read: &Result<(Found, Tokens), StoreError>) -> bool {
-        read.as_ref().is_ok_and(|(_, tokens)| tokens.is_empty()) && self.has_tokens()
-    }
-
-    fn has_tokens(&self) -> bool {
-        self.in_force.borrow().as_ref().is_ok_and(|tokens| !tokens.is_empty())
+        read.as_ref().is_ok_and(|(_, tokens)| tokens.is_empty()) && self.state.has_tokens()
     }
 
     fn take_up(&mut self, found: &Found, tokens: Tokens, is_asked: bool) {
-        (self.problem, self.failing_since) = (None, None);
+        self.problem = None;
+        self.state.confirm();
         let token = found.token.as_ref().map_or_else(|| "only hashes".to_owned(), |token| mask_token(token.reveal()));
-        let is_news = self.in_force.borrow().as_ref().map(|current| &**current) != Ok(&tokens);
+        let is_news = self.state.in_force.borrow().as_ref().map(|current| &**current) != Ok(&tokens);
         if !is_news {
             if is_asked {
                 self.counters.reloads.add(Reload::Unchanged);
@@ -71,7 +97,7 @@ impl TokenFile {
             return;
         }
         let has_tokens = !tokens.is_empty();
-        drop(self.in_force.send_replace(Ok(Arc::new(tokens))));
+        drop(self.state.in_force.send_replace(Ok(Arc::new(tokens))));
         self.counters.reloads.add(Reload::Changed);
         if has_tokens {
             tracing::info!(file = %self.path.display(), token, "the tokens have changed");
@@ -80,12 +106,12 @@ impl TokenFile {
     }
 
     fn fail(&mut self, error: &StoreError, is_asked: bool) {
-        let since = *self.failing_since.get_or_insert_with(Instant::now);
-        let is_over = since.elapsed() >= self.usable_for;
+        let State { in_force, .. } = &*self.state;
+        let is_over = self.state.is_over();
         let (problem, failure) = (error.to_string(), failure(error));
-        let was_in_force = self.has_tokens();
-        if is_over && (was_in_force || self.in_force.borrow().is_err()) {
-            self.in_force.send_if_modified(|current| std::mem::replace(current, Err(failure)) != Err(failure));
+        let was_in_force = self.state.has_tokens();
+        if is_over && (was_in_force || in_force.borrow().is_err()) {
+            in_force.send_if_modified(|current| std::mem::replace(current, Err(failure)) != Err(failure));
         }
         if is_asked || self.problem.as_ref() != Some(&problem) || (is_over && was_in_force) {
             self.counters.reloads.add(Reload::Failure);
@@ -117,6 +143,15 @@ impl Reread for TokenFile {
                 false
             }
         }
+    }
+
+    fn is_unchanged(&mut self) {
+        self.state.confirm();
+    }
+
+    fn overseer(&self) -> Option<Box<dyn FnMut() -> bool + Send>> {
+        let state = Arc::downgrade(&self.state);
+        Some(Box::new(move || state.upgrade().map(|state| state.oversee()).is_some()))
     }
 }
 
@@ -157,7 +192,7 @@ mod tests {
             fs::write(&path, broken).unwrap();
             assert!(!file.read(false));
             assert_eq!(*in_force.borrow(), known);
-            file.usable_for = Duration::ZERO;
+            Arc::get_mut(&mut file.state).unwrap().usable_for = Duration::ZERO;
             assert!(!file.read(false));
             assert_eq!(*in_force.borrow(), Err(failure));
             fs::remove_file(&path).unwrap();
@@ -168,8 +203,28 @@ mod tests {
             fs::write(&path, "worker_auth_token: abc\n").unwrap();
             assert!(file.read(false));
             assert_eq!(*in_force.borrow(), known);
-            assert!(file.failing_since.is_none(), "the next failure has its own time");
         }
+    }
+
+    #[test]
+    fn tokens_are_revoked_although_no_look_at_the_file_ends() {
+        let (_folder, mut file, in_force) = following("worker_auth_token: abc\n");
+        Arc::get_mut(&mut file.state).unwrap().usable_for = CONFIRMATION;
+        let mut oversee = file.overseer().unwrap();
+        assert!(oversee());
+        assert!(in_force.borrow().is_ok(), "the time is not over");
+        thread::sleep(CONFIRMATION / 2);
+        file.is_unchanged();
+        thread::sleep(CONFIRMATION / 2);
+        assert!(oversee());
+        assert!(in_force.borrow().is_ok(), "a look came to an end meanwhile");
+        thread::sleep(CONFIRMATION / 2);
+        assert!(oversee());
+        assert_eq!(*in_force.borrow(), Err(StoreFailure::Unreadable));
+        assert!(file.read(false));
+        assert!(in_force.borrow().is_ok(), "the file answers again");
+        drop(file);
+        assert!(!oversee(), "it ends with the one that reads the file");
     }
 
     #[test]

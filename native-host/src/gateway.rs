@@ -1,13 +1,17 @@
 //! One request: read, judged by the core, answered or forwarded. The twin of the Worker's `mod.rs`.
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::Instant,
 };
 
+use bytes::Bytes;
 use http_body::Body;
 use hyper::{
     Response,
@@ -87,20 +91,20 @@ impl Gateway {
     }
 
     /// Answers a request, whose head stays where it is: to move it from hand to hand would cost more than to judge it.
-    /// `standing` is told of a valid credential before the request is forwarded.
+    /// `standing` is told of a valid credential before the request is forwarded. One that is `is_excess` is forwarded with a valid
+    /// credential only; without one it gets a refusal that has no body, or no answer at all.
     pub(crate) async fn handle(
         &self,
         parts: &mut Parts,
         body: ClientBody,
-        peer: &str,
-        scheme: Scheme,
-        standing: &Standing,
-    ) -> Response<Observed> {
+        (peer, scheme): (&str, Scheme),
+        (standing, is_excess): (&Standing, bool),
+    ) -> Option<Response<Observed>> {
         let in_flight = body::in_flight(&self.seen.counters);
         let id = RequestId::of(&parts.headers);
         let began = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
         let (remainder, mut body) = (body.remainder(parts), Some(body));
-        let (mut response, source) = self.answer(parts, &mut body, &id, (peer, scheme), standing).await;
+        let (mut response, source) = self.answer(parts, &mut body, &id, (peer, scheme), (standing, is_excess)).await?;
         if let (Source::Gateway, Some(remainder)) = (source, remainder)
             && !remainder.discarded(body).await
         {
@@ -115,7 +119,7 @@ impl Gateway {
             tracing::debug!(%method, %path, status, source = source.word(), seconds, peer, request_id, "answered");
         }
         id.tell(response.headers_mut());
-        response.map(|body| Observed::new(body, in_flight))
+        Some(response.map(|body| Observed::new(body, in_flight)))
     }
 
     async fn answer(
@@ -124,35 +128,59 @@ impl Gateway {
         body: &mut Option<ClientBody>,
         id: &RequestId,
         (peer, scheme): (&str, Scheme),
-        standing: &Standing,
-    ) -> (Response<ResponseBody>, Source) {
+        (standing, is_excess): (&Standing, bool),
+    ) -> Option<(Response<ResponseBody>, Source)> {
         // HTTP/2 has no upgrades of this kind.
         let upgrade = parts.extensions.remove();
         let parts = &*parts;
         let Some(mut facts) = request::facts(parts, body.as_ref().is_some_and(|body| !body.is_end_stream()), Some(peer)) else {
             observe::unreadable(parts, id, peer, &self.seen.counters);
-            return (own(Answer::refusal(Reason::MalformedRequest)), Source::Gateway);
+            return Some((own(Answer::refusal(Reason::MalformedRequest)), Source::Gateway));
         };
         facts.scheme(scheme).request_id(id.as_str());
-        let (outcome, now) = self.judge.judge(&mut facts).await;
-        if matches!(&outcome.verdict, Verdict::Pass(pass) if pass.identity.is_some()) {
+        let (outcome, now) =
+            if is_excess { at_once(self.judge.judge(&mut facts)).await? } else { self.judge.judge(&mut facts).await };
+        let is_known = matches!(&outcome.verdict, Verdict::Pass(pass) if pass.identity.is_some());
+        if is_known {
             standing.authenticate();
         }
+        let is_excess = is_excess && !is_known;
         // Behind trusted proxies it is not who connected.
         let client = self.judge.policy().client(&facts).unwrap_or(peer);
         observe::judged(&outcome, &facts, id, client, &self.seen.counters);
         let forward = match Action::of(&outcome.verdict, self.judge.policy(), &facts, now) {
-            Action::Respond(answer) => return (own(answer), Source::Gateway),
+            Action::Respond(answer) if is_excess => return Some((without_body(own(answer)), Source::Gateway)),
+            Action::Respond(answer) => return Some((own(answer), Source::Gateway)),
+            Action::Forward(_) if is_excess => return None,
             Action::Forward(forward) => forward,
         };
         // Nothing is forwarded where there is none.
         let (Some(upstream), Some(body)) = (&self.upstream, body.take()) else {
-            return (own(Answer::upstream_unavailable()), Source::Gateway);
+            return Some((own(Answer::upstream_unavailable()), Source::Gateway));
         };
         let upgrade = upgrade.filter(|_| facts.is_websocket());
         let sent = Sent { head: parts, forward: &forward, is_websocket: upgrade.is_some() };
-        upstream.send(&sent, body, upgrade).await
+        Some(upstream.send(&sent, body, upgrade).await)
     }
+}
+
+/// An answer that waits for nothing: a body would wait for the client to have room for it.
+fn without_body(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    response.headers_mut().remove(header::CONTENT_TYPE);
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    response.map(|_| ResponseBody::own(Bytes::new()))
+}
+
+/// What a future gives without waiting for anything.
+async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        Poll::Ready(match future.as_mut().poll(context) {
+            Poll::Ready(given) => Some(given),
+            Poll::Pending => None,
+        })
+    })
+    .await
 }
 
 /// An answer of the gateway itself.

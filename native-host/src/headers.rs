@@ -1,6 +1,9 @@
 //! What the core says of headers, in the types of hyper.
 
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{
+    header::{self, HeaderName, HeaderValue},
+    http::request::Parts,
+};
 
 pub(crate) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static X_USER_ID: HeaderName = HeaderName::from_static("x-user-id");
@@ -51,4 +54,12 @@ fn valued(value: &str) -> Option<HeaderValue> {
         "application/json" => "application/json",
         _ => return HeaderValue::from_str(value).ok(),
     }))
+}
+
+/// What the head of a request takes in memory, about.
+pub(crate) fn size_of_head(head: &Parts) -> usize {
+    /// Of a field, beside its name and value.
+    const FIELD: usize = 128;
+    let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD);
+    head.uri.path_and_query().map_or(0, |target| target.as_str().len()) + fields.sum::<usize>()
 }

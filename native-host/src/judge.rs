@@ -73,7 +73,7 @@ impl Judge {
     pub(crate) async fn judge(&self, facts: &mut Facts<'_>) -> (Outcome, UnixTime) {
         // Read once for a request that waits for nothing.
         let mut now = clock::now();
-        let accountable = self.failures.as_ref().and_then(|failures| Some((failures, self.policy.accountable(facts)?)));
+        let accountable = self.failures.as_ref().map(|failures| (failures, self.policy.accountable(facts)));
         if let Some((failures, client)) = accountable
             && let Some(seconds) = locked(failures).wait(client, now)
         {

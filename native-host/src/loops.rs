@@ -9,7 +9,7 @@ pub(crate) fn check(listen: SocketAddr, upstream: Option<&Upstream>) -> Result<(
     let Some(upstream) = upstream else { return Ok(()) };
     let address = upstream.address();
     // Of another port its name need not be looked up.
-    if !address.ends_with(&format!(":{}", listen.port())) {
+    if address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()) != Some(listen.port()) {
         return Ok(());
     }
     // An upstream whose name has no address yet may have one later.

@@ -38,9 +38,8 @@ use crate::{
 };
 use idle::{Connection, IDLE_LIMIT, Kept};
 use link::Link;
-use places::Place;
 
-pub(crate) use places::{Busy, Places};
+pub(crate) use places::{Busy, Place, Places};
 
 /// How the upstream is reached, as all threads know it.
 #[derive(Clone)]

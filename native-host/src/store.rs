@@ -7,6 +7,7 @@ mod file;
 mod location;
 mod open;
 mod path;
+mod rights;
 mod yaml;
 
 use std::{

@@ -29,8 +29,16 @@ pub(crate) struct Watch {
 
 /// What is done when a file may have changed.
 pub(crate) trait Reread: Send {
-    /// `is_asked`: somebody wants to hear of it in any case. Whether it went well: if not, it is tried again.
+    /// `is_asked`: the operator wants to hear of it in any case. Whether it went well: if not, it is tried again.
     fn read(&mut self, is_asked: bool) -> bool;
+
+    /// The files are as they were when they were last read.
+    fn is_unchanged(&mut self) {}
+
+    /// What is called once a second on another thread, until it gives `false`: it can act where a file system does not answer.
+    fn overseer(&self) -> Option<Box<dyn FnMut() -> bool + Send>> {
+        None
+    }
 }
 
 /// What tells one state of a file from another, without reading it.
@@ -73,6 +81,14 @@ impl Watch {
     /// sender is dropped, through which it can be told to read the files at once.
     pub(crate) fn start(self) -> io::Result<Sender<()>> {
         let (sender, asked) = channel();
+        if let Some(mut oversee) = self.reader.overseer() {
+            let repeat = move || {
+                while oversee() {
+                    thread::sleep(PERIOD);
+                }
+            };
+            thread::Builder::new().name("watch-overseer".to_owned()).spawn(repeat)?;
+        }
         thread::Builder::new().name("watch".to_owned()).spawn(move || self.follow(&asked))?;
         Ok(sender)
     }
@@ -95,6 +111,8 @@ impl Watch {
         let stamps = self.stamps();
         if stamps != self.seen || stamps.iter().flatten().any(Stamp::is_young) {
             self.read(false);
+        } else {
+            self.reader.is_unchanged();
         }
     }
 

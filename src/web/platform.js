@@ -1,16 +1,18 @@
 // The few things that are cheaper said in JavaScript: what would be a dozen crossings from WebAssembly is one.
 
 /**
- * Method, URL, whether there is a body, who connected, and then name and value of each header, a line each. No header may hold a line
- * feed (RFC 9110, section 5.5), and no method or URL does.
- * @param {Request} request or, from embedders, what looks like one; only such tells who connected
+ * Method, URL, what else is known ("body" follows, a proxy "forwarded" it), who connected, and then name and value of each header, a line
+ * each. No header may hold a line feed (RFC 9110, section 5.5), and no method or URL does.
+ * @param {Request} request or, from embedders, what looks like one; only such tells who connected, and how
  */
 export function snapshot(request) {
   const { headers } = request;
-  const peer = request instanceof Request ? "" : peerOf(request);
+  const isPlatforms = request instanceof Request;
+  const peer = isPlatforms ? "" : peerOf(request);
   // Where a header frames the body, the core sees it there. (A body of no length is a stream here all the same.)
   const unframed = !headers.has("content-length") && !headers.has("transfer-encoding") && request.body !== null;
-  let text = `${request.method}\n${request.url}\n${unframed ? "body" : ""}\n${peer}`;
+  const known = `${unframed ? "body " : ""}${!isPlatforms && request.forwarded ? "forwarded" : ""}`;
+  let text = `${request.method}\n${request.url}\n${known}\n${peer}`;
   headers.forEach((value, name) => {
     text += `\n${name}\n${value}`;
   });
@@ -60,7 +62,8 @@ export function forward(request, url, dropped, set, finish, timeout) {
   return async (unavailable, timedOut) => {
     const cut = new AbortController();
     const send = async () => fetch(onward(request, url, dropped, set), { signal: cut.signal });
-    const isRepeatable = SAFE.has(request.method) && request.body === null;
+    // workerd has a body of no length for `Content-Length: 0`.
+    const isRepeatable = SAFE.has(request.method) && (request.body === null || request.headers.get("content-length") === "0");
     let response;
     try {
       const answer = send().catch((error) => (isRepeatable && error.retryable ? send() : Promise.reject(error)));

@@ -34,7 +34,7 @@ impl Snapshot {
     /// by which it speaks. Elsewhere they only tell that somebody stands between.
     pub(crate) fn facts(&self, on_cloudflare: bool) -> Option<Facts<'_>> {
         let mut lines = self.0.splitn(5, '\n');
-        let (method, url, has_body, peer) = (lines.next()?, lines.next()?, lines.next()? == "body", lines.next()?);
+        let (method, url, known, peer) = (lines.next()?, lines.next()?, lines.next()?, lines.next()?);
         let (scheme, rest) = url.split_once("://")?;
         let (_, target) = rest.split_at_checked(rest.find(['/', '?', '#']).unwrap_or(rest.len()))?;
         let (path, query) = match target.split_once('?') {
@@ -43,8 +43,12 @@ impl Snapshot {
         };
         let mut facts = Facts::new(method, path, query);
         facts.scheme(if scheme == "https" { Scheme::Https } else { Scheme::Http });
-        if has_body {
-            facts.body_follows();
+        for known in known.split(' ') {
+            match known {
+                "body" => _ = facts.body_follows(),
+                "forwarded" => _ = facts.came_forwarded(),
+                _ => {}
+            }
         }
         if !peer.is_empty() {
             facts.peer(peer);

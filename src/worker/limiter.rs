@@ -35,8 +35,7 @@ impl Limiter {
         if self.0.borrow().is_empty() {
             return;
         }
-        let wait = policy.accountable(facts).and_then(|client| self.0.borrow().wait(client, web::now()));
-        if let Some(seconds) = wait {
+        if let Some(seconds) = self.0.borrow().wait(policy.accountable(facts), web::now()) {
             facts.must_wait(seconds);
         }
     }
@@ -44,7 +43,10 @@ impl Limiter {
     /// For how many seconds the client has to wait, if this was one failure too many.
     pub(super) async fn count(&self, env: &Env, policy: &Policy, facts: &Facts<'_>, verdict: &Verdict) -> Option<u32> {
         let Verdict::Refuse(reason) = verdict else { return None };
-        let client = policy.accountable(facts).filter(|_| reason.is_failed_credential())?;
+        if !reason.is_failed_credential() {
+            return None;
+        }
+        let client = policy.accountable(facts);
         let known = self.0.borrow().wait(client, web::now());
         match known {
             None if is_within_limit(env, client).await => None,

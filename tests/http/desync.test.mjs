@@ -18,6 +18,7 @@ import { WEBSOCKET, ask, exchange, request } from "./support/raw.mjs";
 import { ONLY_OF_POST, echo, startRawUpstream } from "./support/raw-upstream.mjs";
 import { serving, startServing } from "./support/serving.mjs";
 import { startEcho, stress } from "./support/stress.mjs";
+import { namespace, service } from "./support/workers.mjs";
 
 /** What waits for ever has failed. */
 const test = (title, options, run) =>
@@ -391,15 +392,15 @@ describe("settings", () => {
   const wrong = {
     "a JSON object": (name) => ({ settings: { [name]: { any: "object" } } }),
     "a JSON list": (name) => ({ settings: { [name]: [TOKEN] } }),
-    "a service": (name) => ({ bindings: { serviceBindings: { [name]: () => new Response("no") } } }),
-    "a namespace of Workers KV": (name) => ({ bindings: { kvNamespaces: { AUTH_KV: "auth", [name]: "other" } } }),
+    "a service": (name) => ({ env: { [name]: service(() => new Response("no")) } }),
+    "a namespace of Workers KV": (name) => ({ env: { [name]: namespace("other") } }),
   };
   for (const name of ["SERVER_AUTH_TOKEN", "ADMIN_TOKEN"]) {
     for (const [kind, binding] of Object.entries(wrong)) {
       test(`edge: ${name} is ${kind}`, async () => {
-        const { settings, bindings } = binding(name);
+        const { settings, env } = binding(name);
         const token = name === "ADMIN_TOKEN" ? { WORKER_AUTH_TOKEN: TOKEN } : {};
-        await withHost("edge", { settings: { AUTH_PROVIDER: "static", ...token, ...settings }, bindings }, async (host) => {
+        await withHost("edge", { settings: { AUTH_PROVIDER: "static", ...token, ...settings }, env }, async (host) => {
           for (const guess of ["[object]", "[object Object]", "[object Fetcher]", "[object KvNamespace]", "undefined", "null", TOKEN]) {
             const guessed = [HOST, ["Authorization", `Bearer ${name === "ADMIN_TOKEN" ? TOKEN : guess}`], ["X-Admin-Token", guess]];
             for (const [target, headers] of [["/v1/models", guessed], ["/admin", guessed], ["/health", [HOST]]]) {

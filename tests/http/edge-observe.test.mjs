@@ -5,11 +5,12 @@ import path from "node:path";
 import { describe, test as nodeTest } from "node:test";
 
 import { until, withGateway } from "./support/gateway.mjs";
-import { AUTHORIZATION, ROOT, STATIC } from "./support/hosts.mjs";
+import { AUTHORIZATION, GATEWAY, ROOT, STATIC } from "./support/hosts.mjs";
 import { KEYS, userToken } from "./support/jwt.mjs";
 import { ask, exchange, request } from "./support/raw.mjs";
 import { serving } from "./support/serving.mjs";
 import { deadPort } from "./support/upstream.mjs";
+import { behind } from "./support/workers.mjs";
 
 const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
 const HOST = ["Host", "127.0.0.1"];
@@ -97,8 +98,22 @@ describe("edge: the log", () => {
     });
   });
 
-  test("Workers Logs are on in the example deployment", () => {
-    assert.match(readFileSync(path.join(ROOT, "wrangler.toml"), "utf8"), /^\[observability\]\nenabled = true$/m);
+  for (const [title, settings, said] of [
+    ["NodeTool's name of ENV, which is not read", { NODETOOL_ENV: "development" }, /NODETOOL_ENV is `development`, but this gateway reads ENV/],
+    ["NodeTool's multi_user, which is no provider here", { AUTH_PROVIDER: "multi_user" }, /`multi_user` is a mode of NodeTool's own server/],
+  ]) {
+    test(`tells of ${title}`, () => withEdge({ settings }, async (host) => {
+      await send(host, "/v1/models");
+      await until("it does", 5000, () => said.test(host.log()));
+    }));
+  }
+
+  test("Workers Logs are on in the example deployment, without what may hold a token", () => {
+    for (const file of ["wrangler.toml", "templates/worker/wrangler.toml"]) {
+      const text = readFileSync(path.join(ROOT, file), "utf8");
+      assert.match(text, /^\[observability\]\n(\w+ = .+\n)*redact_query_string = true$/m, file);
+      assert.match(text, /^\[observability\.logs\]\nenabled = true\ninvocation_logs = false$/m, file);
+    }
   });
 });
 
@@ -135,8 +150,8 @@ describe("edge: ids of requests", () => {
 
 /** In place of the dataset: in real workerd there is nobody to ask what was written. */
 const dataset = (body) => ({
-  bindings: { wrappedBindings: { AUTH_ANALYTICS: { scriptName: "analytics" } } },
-  others: [{ name: "analytics", modules: true, script: `export default () => ({ ${body} })` }],
+  manifest: behind(`const AUTH_ANALYTICS = { ${body} };
+export default { fetch: (request, env, context) => gateway.fetch(request, { ...env, AUTH_ANALYTICS }, context) };`, GATEWAY),
 });
 const RECORDS = "writeDataPoint(point) { console.log('data point ' + JSON.stringify(point)); }";
 const points = (host) => [...host.log().matchAll(/^data point (.+)$/gm)].map(([, point]) => JSON.parse(point));
@@ -185,7 +200,7 @@ describe("edge: Analytics Engine", () => {
   });
 
   test("is written to in workerd's own manner", async () => {
-    await withEdge({ bindings: { analyticsEngineDatasets: { AUTH_ANALYTICS: { dataset: "nodetool_edge_auth" } } } }, async (host) => {
+    await withEdge({ env: { AUTH_ANALYTICS: { type: "analytics-engine-dataset", name: "nodetool_edge_auth" } } }, async (host) => {
       assert.equal((await send(host, "/v1/models")).status, 200);
       assert.equal((await send(host, "/v1/models", { headers: [] })).status, 401);
     });

@@ -5,9 +5,10 @@ import http from "node:http";
 import { describe, test as nodeTest } from "node:test";
 
 import { until } from "./support/gateway.mjs";
-import { SCRIPT, TOKEN, startWorkers, withHost } from "./support/hosts.mjs";
+import { GATEWAY, TOKEN, withHost } from "./support/hosts.mjs";
 import { listen } from "./support/servers.mjs";
 import { secret } from "./support/transcripts.mjs";
+import { behind, namespace, service, startWorkers, variables, worker } from "./support/workers.mjs";
 
 const OTHER = "test-other-0123456789-ijklmnop";
 secret("another token of the tests", OTHER);
@@ -31,8 +32,8 @@ const withEdge = (options, body) => withHost("edge", { settings: STATIC, ...opti
 describe("edge: a secret of the Secrets Store", () => {
   /** A store with these secrets, of which the binding is for one named `token`. */
   const withSecrets = (secrets, options, body) => {
-    const bindings = { secretsStoreSecrets: { WORKER_AUTH_TOKEN: { store_id: "store", secret_name: "token" } } };
-    return withEdge({ ...options, bindings }, async (host) => {
+    const env = { WORKER_AUTH_TOKEN: { type: "secrets-store-secret", storeId: "store", secretName: "token" } };
+    return withEdge({ ...options, env }, async (host) => {
       const api = await host.secrets();
       for (const secret of secrets) await api.create(secret);
       await body(host, api);
@@ -65,12 +66,12 @@ describe("edge: a secret of the Secrets Store", () => {
 });
 
 test("edge: a service in the place of a secret lets nobody in", () =>
-  withEdge({ store: TOKEN, bindings: { serviceBindings: { WORKER_AUTH_TOKEN: () => new Response(TOKEN) } } }, async (host) => {
+  withEdge({ store: TOKEN, env: { WORKER_AUTH_TOKEN: service(() => new Response(TOKEN)) } }, async (host) => {
     for (const guess of [TOKEN, "undefined", "[object]"]) assert.deepEqual(await ask(host.url, guess), UNAVAILABLE);
   }));
 
 test("edge: a namespace of KV in the place of a secret is a wrong setting", () =>
-  withEdge({ bindings: { kvNamespaces: { AUTH_KV: "auth", WORKER_AUTH_TOKEN: "other" } } }, async (host) => {
+  withEdge({ env: { WORKER_AUTH_TOKEN: namespace("other") } }, async (host) => {
     assert.deepEqual(await ask(host.url, TOKEN), [500, "Authentication is misconfigured"]);
   }));
 
@@ -81,20 +82,17 @@ test("edge: a namespace of KV in the place of a secret is a wrong setting", () =
  */
 async function withIsolates({ count = 1, settings = STATIC, hasArbiter = false, origin }, body) {
   const names = Array.from({ length: count }, (_, index) => `isolate-${index}`);
-  const arbiter = (name) => ({ className: "TokenArbiter", useSQLite: true, ...(name === names[0] ? {} : { scriptName: names[0] }) });
-  const { miniflare, log } = startWorkers({
-    workers: [
-      ...names.map((name) => ({
+  const arbiter = { type: "durable-object", worker: names[0], exportName: "TokenArbiter" };
+  const { miniflare, log } = startWorkers(
+    names.map((name) =>
+      worker({
         name,
-        ...SCRIPT,
-        bindings: settings,
-        ...(origin ? { wrappedBindings: { AUTH_KV: { scriptName: "kv", bindings: { origin } } } } : { kvNamespaces: { AUTH_KV: "auth" } }),
-        ...(hasArbiter ? { durableObjects: { AUTH_ARBITER: arbiter(name) } } : {}),
-        unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }],
-      })),
-      ...(origin ? [{ name: "kv", modules: true, script: FAKE_KV }] : []),
-    ],
-  });
+        manifest: origin ? behind(fakeKv(origin), GATEWAY) : GATEWAY,
+        env: { ...variables(settings), AUTH_KV: namespace(), ...(hasArbiter ? { AUTH_ARBITER: arbiter } : {}) },
+        exports: name === names[0] ? { TokenArbiter: { type: "durable-object", storage: "sqlite" } } : undefined,
+      }),
+    ),
+  );
   try {
     const urls = await Promise.all(names.map(async (name) => (await miniflare.unsafeGetDirectURL(name)).origin));
     const kv = () => miniflare.getKVNamespace("AUTH_KV", names[0]);
@@ -106,18 +104,27 @@ async function withIsolates({ count = 1, settings = STATIC, hasArbiter = false, 
   }
 }
 
-const FAKE_KV = `export default ({ origin }) => ({
+const fakeKv = (origin) => `
+import { TokenArbiter as Arbiter } from "./arbiter.js";
+
+const AUTH_KV = {
   async get(key) {
-    const response = await fetch(origin + "/" + key);
+    const response = await fetch("${origin}/" + key);
     if (response.status === 404) return null;
     if (!response.ok) throw new Error("KV GET failed: " + response.status);
     return response.text();
   },
   async put(key, value) {
-    const response = await fetch(origin + "/" + key, { method: "PUT", body: value });
+    const response = await fetch("${origin}/" + key, { method: "PUT", body: value });
     if (!response.ok) throw new Error("KV PUT failed: " + response.status);
   },
-});`;
+};
+export default { fetch: (request, env, context) => gateway.fetch(request, { ...env, AUTH_KV }, context) };
+export class TokenArbiter extends Arbiter {
+  constructor(context, env) {
+    super(context, { ...env, AUTH_KV });
+  }
+}`;
 
 /** A KV that is played by a server, so that it may fail, be late or never answer. */
 async function withFakeKv(options, body) {
@@ -197,6 +204,17 @@ describe("edge: an outage of KV", () => {
       }));
   }
 
+  test("an entry that is deleted from the list is not accepted, and the others are", () =>
+    withFakeKv({}, async ({ kv, url }) => {
+      const list = (...tokens) => JSON.stringify({ tokens: tokens.map((token) => ({ sha256: sha256(token) })) });
+      kv.value = list(TOKEN, OTHER);
+      assert.deepEqual([await ask(url, TOKEN), await ask(url, OTHER)], [SERVED, SERVED]);
+      kv.value = list(TOKEN);
+      await looksAgain(kv, url, "the list is read again");
+      await until("it is revoked", 5000, async () => (await ask(url, OTHER))[0] === 401);
+      assert.deepEqual(await ask(url, TOKEN), SERVED);
+    }));
+
   test("an unusable value is an error for an isolate that starts", () =>
     withFakeKv({}, async ({ kv, url, log }) => {
       kv.value = '{"tokens":[{';
@@ -262,6 +280,13 @@ describe("edge: generating a token", () => {
       assert.equal(await (await kv()).get("worker_auth_token"), null);
       await until("the log says why", 5000, async () => /without the Durable Object AUTH_ARBITER/.test(log()));
       assert.deepEqual(shown(), []);
+    }));
+
+  test("nor is it beside an emptied list, in development neither", () =>
+    withIsolates({ settings: DEVELOPMENT, hasArbiter: true }, async ({ url, kv, shown }) => {
+      await (await kv()).put("worker_auth_token", '{"tokens":[]}');
+      assert.deepEqual(await ask(url, "a-guess"), NOT_CONFIGURED);
+      assert.deepEqual([await (await kv()).get("worker_auth_token"), shown()], ['{"tokens":[]}', []]);
     }));
 
   test("nor is it in production, with an arbiter or without", async () => {

@@ -3,10 +3,11 @@ import assert from "node:assert/strict";
 import { describe, test as nodeTest } from "node:test";
 
 import { until } from "./support/gateway.mjs";
-import { AUTHORIZATION, COMPATIBILITY, STATIC, startEdge } from "./support/hosts.mjs";
+import { AUTHORIZATION, STATIC, startEdge } from "./support/hosts.mjs";
 import { startRawUpstream } from "./support/raw-upstream.mjs";
 import { WEBSOCKET, ask, request } from "./support/raw.mjs";
 import { serving } from "./support/serving.mjs";
+import { modulesOf, worker } from "./support/workers.mjs";
 
 const test = (title, run) => nodeTest(title, { timeout: 60_000 }, run);
 const HOST = ["Host", "gateway.example"];
@@ -106,28 +107,27 @@ describe("edge: an upstream that loses connections", () => {
 
 describe("edge: the cache of Cloudflare", () => {
   /** A Worker in the place of the Internet, which tells how it was asked. */
-  const observer = {
+  const observer = worker({
     name: "observer",
-    modules: true,
-    script: "export default { fetch: (request) => Response.json({ cf: request.cf ?? null, headers: [...request.headers] }) };",
-    ...COMPATIBILITY,
-  };
+    manifest: modulesOf({ "index.js": "export default { fetch: (request) => Response.json({ cf: request.cf ?? null, headers: [...request.headers] }) };" }),
+  });
+  const observed = { outbound: { type: "worker", worker: "observer" }, others: [observer] };
 
   /** What the platform makes of `cache: "no-store"`. */
   async function ofNoStore() {
-    const script = { modules: true, script: `export default { fetch: () => fetch("http://upstream.example/", { cache: "no-store" }) };`, ...COMPATIBILITY };
-    const worker = await startEdge({ script, bindings: { outboundService: "observer" }, others: [observer] });
+    const manifest = modulesOf({ "index.js": `export default { fetch: () => fetch("http://upstream.example/", { cache: "no-store" }) };` });
+    const host = await startEdge({ manifest, ...observed });
     try {
-      return JSON.parse((await send(worker)).body).cf;
+      return JSON.parse((await send(host)).body).cf;
     } finally {
-      await worker.stop();
+      await host.stop();
     }
   }
 
   test("is used by no request to the upstream", async () => {
     const noStore = await ofNoStore();
     assert.equal(noStore.cacheLevel, "bypass");
-    const host = await startEdge({ settings: { ...STATIC, UPSTREAM_URL: "http://upstream.example", AUTH_FORWARD_AUTHORIZATION: "strip" }, bindings: { outboundService: "observer" }, others: [observer] });
+    const host = await startEdge({ settings: { ...STATIC, UPSTREAM_URL: "http://upstream.example", AUTH_FORWARD_AUTHORIZATION: "strip" }, ...observed });
     try {
       for (const sent of [{ target: "/v1/me/avatar.png" }, { method: "HEAD" }, { target: "/health" }, { method: "POST", body: "{}" }, { method: "OPTIONS", headers: [["Origin", "https://app.example"], ["Access-Control-Request-Method", "GET"]] }]) {
         const { status, body } = await send(host, sent);

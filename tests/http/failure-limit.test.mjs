@@ -14,15 +14,15 @@ const WRONG = "wrong-0123456789-abcdefgh";
 const LIMITED = {
   native: { settings: { AUTH_FAILURE_LIMIT: String(LIMIT), AUTH_TRUSTED_PROXIES: "127.0.0.1" }, from: (address) => [["X-Forwarded-For", address]] },
   edge: {
-    bindings: { ratelimits: { AUTH_RATE_LIMITER: { simple: { limit: LIMIT, period: 60 } } } },
+    env: { AUTH_RATE_LIMITER: { type: "rate-limit", namespace: "1001", simple: { limit: LIMIT, period: 60 } } },
     // What Cloudflare itself sets there.
     from: (address) => [["CF-Connecting-IP", address]],
   },
 };
 
 for (const name of HOSTS) {
-  const { settings = {}, bindings, from } = LIMITED[name];
-  const gatewayWith = (options, body) => withGateway(name, { keys: [KEYS.ES256], bindings, ...options, settings: { ...settings, ...options.settings } }, body);
+  const { settings = {}, env, from } = LIMITED[name];
+  const gatewayWith = (options, body) => withGateway(name, { keys: [KEYS.ES256], env, ...options, settings: { ...settings, ...options.settings } }, body);
 
   describe(`${name}: failures`, () => {
     const wrong = (gateway, address, options) => gateway.send(WRONG, { headers: from(address), ...options });
@@ -115,6 +115,24 @@ describe("native: whose failures they are", () => {
       }
       assert.deepEqual(statuses, [401, 401, 401, 429]);
     });
+  });
+
+  test("edge: failures at /.auth/verify count for the client that a trusted proxy names, else for the proxy", async () => {
+    const described = [["X-Forwarded-Method", "GET"], ["X-Forwarded-Uri", "/admin/x"]];
+    for (const [trusted, expected] of [["198.51.100.1", [false, false, false, true, false]], [undefined, [false, false, false, true, true]]]) {
+      const settings = { AUTH_TRUSTED_PROXIES: trusted, AUTH_VERIFY_OPEN: "1", ADMIN_TOKEN: "test-admin-0123456789-abcdefgh" };
+      for (const [token, ...headers] of [[WRONG], [TOKEN, ["X-Admin-Token", "guessed"]]]) {
+        await withGateway("edge", { keys: [KEYS.ES256], settings, env: LIMITED.edge.env }, async (gateway) => {
+          const isLimited = [];
+          for (const address of ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"]) {
+            const named = [["CF-Connecting-IP", "198.51.100.1"], ["X-Forwarded-For", address]];
+            const { answer } = await gateway.send(token, { target: "/.auth/verify", headers: [...described, ...named, ...headers] });
+            isLimited.push(/Too many failed/.test(answer.body));
+          }
+          assert.deepEqual(isLimited, expected);
+        });
+      }
+    }
   });
 
   test("failures at /.auth/verify count for the client that a trusted proxy names, else for the proxy", async () => {

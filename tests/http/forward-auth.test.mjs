@@ -1,5 +1,6 @@
 // Forward-auth: real proxies, with the files of `examples`, serve an API and ask the gateway who may use it.
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import http from "node:http";
 import { after, before, describe, test as nodeTest } from "node:test";
 import { WebSocket } from "ws";
@@ -42,6 +43,29 @@ for (const name of PROXIES) {
   describe(`forward-auth by ${name}`, { skip: whyNoProxy(name) }, () => {
     for (const gateway of HOSTS) describe(`with the gateway ${gateway}`, () => judged(name, gateway));
     describe("whatever the gateway says", () => asked(name));
+
+    test("failures count for the client that the proxy names", async () => {
+      const upstream = await startUpstream();
+      // nginx asks once more for the words of a refusal.
+      const limit = name === "nginx" ? "4" : "2";
+      const host = await startNative({ settings: { ...STATIC, AUTH_FAILURE_LIMIT: limit, AUTH_TRUSTED_PROXIES: "127.0.0.1" } });
+      const proxy = await startProxy(name, { gateway: host.port, api: upstream.port });
+      try {
+        const failing = async (localAddress) => {
+          const sent = http.request({ port: proxy.port, host: "127.0.0.1", localAddress, path: "/v1", agent: false, headers: { authorization: "Bearer wrong", "x-forwarded-for": "192.0.2.1" } }).end();
+          const [response] = await once(sent, "response");
+          return [response.statusCode, /Too many/.test((await response.toArray()).join(""))];
+        };
+        const all = [];
+        for (const address of ["127.0.0.2", "127.0.0.2", "127.0.0.2", "127.0.0.3"]) all.push(await failing(address));
+        assert.deepEqual(all, [[401, false], [401, false], [401, true], [401, false]]);
+        assert.deepEqual(upstream.take(), []);
+      } finally {
+        await proxy.stop();
+        await host.stop();
+        await upstream.stop();
+      }
+    });
   });
 }
 

@@ -48,7 +48,7 @@ async function startRelay() {
 const forwarding = (name, url, settings) => startHost(name, { settings: { ...STATIC, UPSTREAM_URL: url, ...settings } });
 
 describe("a request that comes back", () => {
-  for (const names of [["native"], ["edge"], ["native", "native"], ["native", "edge"], ["edge", "native"], ["native", "native", "native"]]) {
+  for (const names of [["native"], ["edge"], ["native", "native"], ["native", "edge"], ["edge", "native"], ["edge", "edge"], ["native", "native", "native"]]) {
     test(`to the first of ${names.join(", ")} is refused on its first pass`, () =>
       scope(async (started) => {
         const relay = await started(startRelay());
@@ -102,7 +102,7 @@ describe("a chain of gateways", () => {
       assert.deepEqual(told(await ask(ninth.port, get)), LOOP);
     }));
 
-  for (const names of [["edge", "native"], ["native", "edge"]]) {
+  for (const names of [["edge", "native"], ["native", "edge"], ["edge", "edge"]]) {
     test(`of ${names.join(" and ")} passes`, () =>
       scope(async (started) => {
         const upstream = await started(startUpstream());

@@ -1,7 +1,8 @@
 // What each change of the deployment file does to the tokens in it: in a running gateway, and after a restart.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, renameSync, rmSync, rmdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, rmSync, rmdirSync, symlinkSync, writeFileSync } from "node:fs";
+import path from "node:path";
 import { describe, test as nodeTest } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -36,12 +37,14 @@ async function told(host, token) {
 const write = (text) => (file) => writeFileSync(file, text);
 
 describe("revokes within seconds", () => {
-  for (const [title, change, said] of [
+  for (const [title, change, said, mend = () => {}] of [
     ["the key deleted", write("a: 1\n"), /there is no token in it/],
     ["the key blank", write("worker_auth_token:\n"), /there is no token in it/],
     ["an empty file", write(""), /there is no token in it/],
     ["the key deleted and the list emptied", write(list()), /there is no token in it/],
     ["the file deleted", (file) => rmSync(file), /the file is gone/],
+    ["its folder deleted", (file) => rmSync(path.dirname(file), { recursive: true }), /the file is gone/, (file) => mkdirSync(path.dirname(file), { mode: 0o700 })],
+    ["a link to nothing in its place", (file) => (rmSync(file), symlinkSync("nothing", file)), /the file is gone/, (file) => rmSync(file)],
   ]) {
     test(title, () =>
       withHome(BOTH, (home, file) =>
@@ -54,6 +57,7 @@ describe("revokes within seconds", () => {
           for (const token of [TOKEN, LISTED, undefined]) assert.deepEqual(await told(host, token), NOT_CONFIGURED);
           await eventually("it is said", () => said.test(host.log()) || host.log());
           assert.match(host.log(), /WARN.*no static token is accepted.*token rotate/);
+          mend(file);
           writeFileSync(file, line(OTHER));
           await eventually("a new one is taken up", async () => (await status(host, OTHER)) === 200);
           assert.equal(await status(host, TOKEN), 401);
@@ -81,6 +85,16 @@ describe("revokes within seconds", () => {
         writeFileSync(file, list(LISTED));
         await eventually("it is revoked", async () => (await status(host, TOKEN)) === 401);
         assert.equal(await status(host, LISTED), 200);
+      }),
+    ));
+
+  test("an entry of the list deleted, of which the others stay", () =>
+    withHome(line(TOKEN) + list(LISTED, OTHER), (home, file) =>
+      serving({ home }, async (host) => {
+        assert.equal(await status(host, OTHER), 200);
+        writeFileSync(file, line(TOKEN) + list(LISTED));
+        await eventually("it is revoked", async () => (await status(host, OTHER)) === 401);
+        assert.deepEqual([await status(host, LISTED), await status(host, TOKEN)], [200, 200]);
       }),
     ));
 

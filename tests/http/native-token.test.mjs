@@ -221,6 +221,21 @@ describe("deployment file", () => {
       });
     }
 
+    test("nothing below a folder of the user's is written but by the user's own rights", async () => {
+      const text = `worker_auth_token: ${TOKEN}\n`;
+      await withHome(text, async (home, file) => {
+        give(home);
+        // The user could turn the folder elsewhere at any moment, although it is root's.
+        const { code, stderr } = await token(home, ["rotate"]);
+        assert.equal(code, 1);
+        assert.match(stderr, /Permission denied .*with the rights of user 1234/);
+        assert.deepEqual([readFileSync(file, "utf8"), readdirSync(path.dirname(file))], [text, ["deployment.yaml"]]);
+        give(path.dirname(file), file);
+        assert.equal((await token(home, ["rotate"])).code, 0);
+        assert.deepEqual(ownersOf([file, `${file}.lock`]), [[1234, 2345, 0o600], [1234, 2345, 0o600]]);
+      });
+    });
+
     test("folders and files that it makes are the user's", async () => {
       await withHome(null, async (home) => {
         give(home);

@@ -73,6 +73,45 @@ test("a client of another machine is not local, whatever it says", { skip: !OUTW
   assert.equal(await statusAt(OUTWARD, AUTHORIZATION), 200);
 });
 
+test("HTTP/1.0 comes from a proxy, so its client is not local", async (context) => {
+  const server = createServer(handlerOf(developers())).listen(0, "127.0.0.1");
+  context.after(() => server.close());
+  await once(server, "listening");
+  const statusOf = async (version) => {
+    const socket = net.connect(server.address().port, "127.0.0.1");
+    socket.end(`GET /v1 HTTP/${version}\r\nHost: localhost\r\nConnection: close\r\n\r\n`);
+    return Number((await socket.toArray()).join("").split(" ")[1]);
+  };
+  assert.deepEqual([await statusOf("1.1"), await statusOf("1.0")], [200, 401]);
+});
+
+test("an authority that contradicts Host is a second Host", async () => {
+  const at = async (authority, host) => {
+    const lines = [[":authority", authority], ...(host ? [["Host", host]] : [])];
+    const { response } = await new Gate(STATIC).check(fromNode(received({ lines: [...lines, ["Authorization", `Bearer ${TOKEN}`]], httpVersionMajor: 2, stream: { endAfterHeaders: true } })));
+    return response?.status ?? 200;
+  };
+  assert.deepEqual([await at("api.example"), await at("api.example", "API.example"), await at("public.example", "localhost")], [200, 200, 400]);
+});
+
+test("a request that was let on asks for no upgrade but to WebSocket", async (context) => {
+  const seen = [];
+  const server = createServer();
+  server.on("upgrade", async (req, socket) => {
+    admit(req, null, await new Gate(STATIC).check(fromNode(req)));
+    seen.push([req.headers.upgrade, req.rawHeaders.some((word) => /^(h2c|http2-settings)$/i.test(word))]);
+    socket.destroy();
+  });
+  context.after(() => server.close());
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  for (const upgrade of ["h2c", "websocket"]) {
+    const headers = { connection: "Upgrade, HTTP2-Settings", upgrade, "http2-settings": "AAMAAABkAARAAAAAAAIAAAAA", "sec-websocket-version": "13", "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==", ...AUTHORIZATION };
+    await once(ask({ port: server.address().port, path: "/v1", agent: false, headers }).end(), "error");
+  }
+  assert.deepEqual(seen, [[undefined, false], ["websocket", false]]);
+});
+
 test("of a `Request` only the context tells who connected", async () => {
   const gate = developers();
   const allowed = async (context, headers) => (await gate.check(new Request("http://localhost/v1", { headers: { host: "localhost", ...headers } }), context)).allowed;

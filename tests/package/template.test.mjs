@@ -8,6 +8,7 @@ import { WebSocket } from "ws";
 
 import { ask, request } from "../http/support/raw.mjs";
 import { deadPort, startUpstream } from "../http/support/upstream.mjs";
+import { namespace } from "../http/support/workers.mjs";
 import { INSTALLED, ROOT, STATIC, TOKEN, scratch, startWorker } from "./support.mjs";
 
 const AUTHORIZATION = ["Authorization", `Bearer ${TOKEN}`];
@@ -22,8 +23,8 @@ function instantiate(context) {
   return project;
 }
 
-async function start(context, bindings, options = {}) {
-  const worker = await startWorker(context, path.join(instantiate(context), "wrangler.toml"), { bindings, ...options });
+async function start(context, settings, env) {
+  const worker = await startWorker(context, path.join(instantiate(context), "wrangler.toml"), { settings, env });
   const send = (target, headers = [AUTHORIZATION], rest = {}) => ask(worker.port, request({ target, headers: [["Host", "gateway.test"], ...headers], ...rest }));
   return { ...worker, send };
 }
@@ -72,7 +73,7 @@ test("who may pass gets to the API, which is told who it is", async (context) =>
 
 test("the token may be in KV", async (context) => {
   const upstream = await withUpstream(context);
-  const { send, miniflare } = await start(context, { AUTH_PROVIDER: "static", UPSTREAM_URL: upstream.url }, { kvNamespaces: { AUTH_KV: "auth" } });
+  const { send, miniflare } = await start(context, { AUTH_PROVIDER: "static", UPSTREAM_URL: upstream.url }, { AUTH_KV: namespace() });
   await (await miniflare.getKVNamespace("AUTH_KV")).put("worker_auth_token", TOKEN);
   assert.ok((await send("/v1/models")).status < 300);
   assert.equal((await send("/v1/models", [["Authorization", "Bearer another-token-0123456789"]])).status, 401);
@@ -81,12 +82,12 @@ test("the token may be in KV", async (context) => {
 test("an API that is down, and settings that are wrong, are answers of their own", async (context) => {
   const down = await start(context, { ...STATIC, UPSTREAM_URL: `http://127.0.0.1:${await deadPort()}` });
   const answer = await down.send("/v1/models");
-  assert.deepEqual([answer.status, answer.body.toString()], [502, '{"detail":"Upstream unavailable"}']);
+  assert.deepEqual([answer.status, answer.body.toString(), answer.header("cache-control")], [502, '{"detail":"Upstream unavailable"}', "no-store"]);
   for (const wrong of [{ ...STATIC, AUTH_PROVIDER: "jwt", UPSTREAM_URL: "http://127.0.0.1:1" }, STATIC, { ...STATIC, UPSTREAM_URL: "somewhere" }]) {
     const { send } = await start(context, wrong);
     for (const target of ["/v1/models", "/health"]) {
       const refusal = await send(target);
-      assert.deepEqual([refusal.status, refusal.body.toString()], [500, '{"detail":"Authentication is misconfigured"}'], target);
+      assert.deepEqual([refusal.status, refusal.body.toString(), refusal.header("cache-control")], [500, '{"detail":"Authentication is misconfigured"}', "no-store"], target);
     }
   }
 });

@@ -26,11 +26,15 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Requests without a credential that the upstream serves at one time. An answer that its client does not take holds 8 KB.
 const MAX_ANONYMOUS: usize = 1024;
 
+/// Bytes of a head, from which on a request takes one more of the turns for each KB: the connections on both sides hold a copy of it.
+const SMALL_HEAD: usize = 4096;
+
 pub(crate) struct Places {
     most: usize,
     open: Arc<Semaphore>,
     /// Of those, what requests without a credential may use: half, so that they never keep out one with a credential.
     anonymous: Arc<Semaphore>,
+    most_anonymous: usize,
     patience: Duration,
     /// Requests that wait for a connection.
     waiting: AtomicUsize,
@@ -49,10 +53,12 @@ pub(crate) struct Busy;
 impl Places {
     pub(super) fn new(most: usize, connect_timeout: Option<Duration>) -> Self {
         let most = most.clamp(1, Semaphore::MAX_PERMITS);
+        let most_anonymous = (most / 2).clamp(1, MAX_ANONYMOUS);
         Self {
             most,
             open: Arc::new(Semaphore::new(most)),
-            anonymous: Arc::new(Semaphore::new((most / 2).clamp(1, MAX_ANONYMOUS))),
+            most_anonymous,
+            anonymous: Arc::new(Semaphore::new(most_anonymous)),
             patience: connect_timeout.unwrap_or(PATIENCE),
             waiting: AtomicUsize::new(0),
             pools: Mutex::default(),
@@ -92,17 +98,20 @@ impl Places {
         let _ = pools.iter().filter_map(Weak::upgrade).any(|pool| pool.close_oldest());
     }
 
-    /// The turn of a request without a credential. If all are taken, an answer ends that its client does not take.
-    pub(crate) async fn anonymous_turn(&self) -> Result<Place, Busy> {
-        match Arc::clone(&self.anonymous).try_acquire_owned() {
+    /// The turn of a request without a credential, whose head has so many bytes. If all are taken, an answer ends that its client does
+    /// not take.
+    pub(crate) async fn anonymous_turn(&self, head: usize) -> Result<Place, Busy> {
+        let turns = (1 + head.saturating_sub(SMALL_HEAD) / 1024).min(self.most_anonymous);
+        let turns = u32::try_from(turns).unwrap_or(1);
+        match Arc::clone(&self.anonymous).try_acquire_many_owned(turns) {
             Ok(turn) => Ok(turn),
             // Apart, since it is rare, and every request would have to make room for it.
-            Err(_) => Box::pin(self.next_anonymous_turn()).await,
+            Err(_) => Box::pin(self.next_anonymous_turn(turns)).await,
         }
     }
 
-    async fn next_anonymous_turn(&self) -> Result<Place, Busy> {
-        let mut turn = pin!(Arc::clone(&self.anonymous).acquire_owned());
+    async fn next_anonymous_turn(&self, turns: u32) -> Result<Place, Busy> {
+        let mut turn = pin!(Arc::clone(&self.anonymous).acquire_many_owned(turns));
         let end = Instant::now() + self.patience;
         loop {
             self.call_one_back();

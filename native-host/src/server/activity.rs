@@ -16,7 +16,7 @@ use crate::{lock::locked, standing::Standing};
 const NEVER: u64 = u64::MAX;
 
 /// For a new client to show its credential before it has to make room for others.
-const GRACE: Duration = Duration::from_millis(100);
+pub(super) const GRACE: Duration = Duration::from_millis(100);
 
 /// Shared by the socket, the requests and the timer of one connection, all on one thread.
 ///
@@ -29,7 +29,9 @@ pub(super) struct Activity {
     /// Bodies of requests that somebody still reads. One may go on when its request is answered.
     uploads: AtomicU32,
     has_served: AtomicBool,
-    pub(super) standing: Standing,
+    /// Whether something was read since the task of the connection was last polled.
+    has_read: AtomicBool,
+    pub(super) standing: Arc<Standing>,
     is_http2: AtomicBool,
     /// Whether the head of a request has begun, and the request has not.
     is_in_head: AtomicBool,
@@ -116,7 +118,8 @@ impl Activity {
             in_flight: AtomicU32::new(0),
             uploads: AtomicU32::new(0),
             has_served: AtomicBool::new(false),
-            standing: Standing::default(),
+            has_read: AtomicBool::new(false),
+            standing: Arc::default(),
             is_http2: AtomicBool::new(false),
             is_in_head: AtomicBool::new(false),
             has_body: AtomicBool::new(false),
@@ -206,6 +209,7 @@ impl Activity {
 
     /// Bytes came.
     pub(super) fn received(&self) {
+        self.has_read.store(true, Ordering::Relaxed);
         // They may be the rest of a body, and in HTTP/2 they need not be of a request.
         let is_a_head = self.uploads.load(Ordering::Relaxed) == 0 && (!self.is_http2() || !self.has_served());
         if is_a_head && !self.is_busy() && !self.is_in_head() {
@@ -233,6 +237,16 @@ impl Activity {
         if self.stalls_since.load(Ordering::Relaxed) == NEVER {
             self.stalls_since.store(self.now(), Ordering::Relaxed);
         }
+    }
+
+    /// The task of the connection is polled.
+    pub(super) fn is_polled(&self) {
+        self.has_read.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether something was read since then.
+    pub(super) fn has_read(&self) -> bool {
+        self.has_read.load(Ordering::Relaxed)
     }
 
     /// The head of a request is complete.

@@ -5,7 +5,7 @@ use std::{
     mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -20,15 +20,15 @@ use nodetool_edge_auth::Scheme;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::{mpsc, watch},
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 
 use super::{
     activity::{Activity, Taken},
-    connection::CLOSING,
+    connection::{CLOSING, LONGEST_CLOSING},
     room::{self, Place, Weight},
 };
-use crate::{body::Observed, client_body::ClientBody, gateway::Gateway, metrics::Present, stream::Stream};
+use crate::{body::Observed, client_body::ClientBody, gateway::Gateway, metrics::Present, standing::Held, stream::Stream};
 
 /// What a connection holds for as long as it is open: its place, and the word that it is open.
 pub(super) type Slot = (room::Taken, mpsc::Sender<()>);
@@ -66,41 +66,31 @@ impl Client {
 }
 
 /// A request whose answer is not over.
-pub(super) struct InFlight {
-    client: Arc<Client>,
-    /// In HTTP/2, while no upstream answers it.
-    held: Option<Held>,
-}
-
-/// A request that the gateway holds.
-struct Held(Arc<Client>);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.activity.standing.release();
-    }
-}
+pub(super) struct InFlight(Arc<Client>);
 
 impl InFlight {
     /// The head of a request is complete.
     pub(super) fn begin(client: &Arc<Client>, head: &Parts, body: Incoming) -> (Self, ClientBody) {
-        let is_http2 = head.version == Version::HTTP_2;
-        client.activity.begin(is_http2, !body.is_end_stream());
+        client.activity.begin(head.version == Version::HTTP_2, !body.is_end_stream());
         let body = ClientBody::new(head, body, || Box::new(Upload::begin(client)));
-        let held = is_http2.then(|| {
-            client.activity.standing.hold();
-            Held(Arc::clone(client))
-        });
-        (Self { client: Arc::clone(client), held }, body)
+        (Self(Arc::clone(client)), body)
     }
 
-    pub(super) async fn answer(mut self, head: &mut Parts, body: ClientBody) -> Response<Answer> {
-        let client = &*self.client;
+    /// # Errors
+    /// For a stream of HTTP/2 that the client may repeat (RFC 9113, section 8.7): the connection holds as much as it may without a
+    /// valid credential.
+    pub(super) async fn answer(self, head: &mut Parts, body: ClientBody) -> Result<Response<Answer>, h2::Error> {
+        let client = &*self.0;
         let is_http2 = head.version == Version::HTTP_2;
-        let mut response = {
-            let standing = &client.activity.standing;
-            client.gateway.handle(head, body, &client.peer, client.scheme, standing).await
-        };
+        let standing = &client.activity.standing;
+        // Not before: all that came with one read is begun before the first of it is answered.
+        let mut held = is_http2.then(|| standing.hold(head)).flatten();
+        let is_excess = held.as_ref().is_some_and(Held::is_excess);
+        let handled = client.gateway.handle(head, body, (&client.peer, client.scheme), (standing, is_excess)).await;
+        let Some(mut response) = handled else { return Err(h2::Reason::REFUSED_STREAM.into()) };
+        if let Some(held) = &mut held {
+            held.answers(response.body().is_of_upstream());
+        }
         if client.activity.is_authenticated() {
             client.place.forgives();
         }
@@ -111,16 +101,13 @@ impl InFlight {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let taken = is_http2.then(|| client.activity.answers());
-        if response.body().is_of_upstream() {
-            self.held = None;
-        }
-        response.map(|body| Answer { body, taken, _in_flight: self })
+        Ok(response.map(|body| Answer { body, taken, _held: held, in_flight: self }))
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.client.activity.end();
+        self.0.activity.end();
     }
 }
 
@@ -145,7 +132,8 @@ pub(super) struct Answer {
     body: Observed,
     /// In HTTP/2, where the socket does not show it.
     taken: Option<Taken>,
-    _in_flight: InFlight,
+    _held: Option<Held>,
+    in_flight: InFlight,
 }
 
 impl Body for Answer {
@@ -154,7 +142,15 @@ impl Body for Answer {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
+        let standing = &this.in_flight.0.activity.standing;
+        // What the gateway itself answers is short.
+        if this.body.is_of_upstream() && !standing.may_hand_out(context) {
+            return Poll::Pending;
+        }
         let polled = Pin::new(&mut this.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            standing.handed_out(frame.data_ref().map_or(0, Bytes::len));
+        }
         if let Some(taken) = &this.taken {
             match &polled {
                 Poll::Ready(_) => taken.handed_out(),
@@ -179,16 +175,29 @@ pub(super) struct ClientStream {
     client: Arc<Client>,
     /// What came before somebody was there to read it.
     unread: Bytes,
-    /// Until when what still comes is read, once nothing more goes.
-    farewell: Option<Pin<Box<Sleep>>>,
+    /// Until when what still comes is read at most, once nothing more goes, and until when something has to come.
+    farewell: Option<(Instant, Pin<Box<Sleep>>)>,
     /// Whether many requests may come at once.
     has_streams: bool,
+    /// Whether the client takes nothing of what it is sent.
+    is_stalled: bool,
+    /// The task of the connection, where it is not read from for that reason.
+    paused: Option<Waker>,
     _slot: Slot,
 }
 
 impl ClientStream {
     pub(super) const fn new(stream: Stream, client: Arc<Client>, slot: Slot) -> Self {
-        Self { stream, client, unread: Bytes::new(), farewell: None, has_streams: false, _slot: slot }
+        Self {
+            stream,
+            client,
+            unread: Bytes::new(),
+            farewell: None,
+            has_streams: false,
+            is_stalled: false,
+            paused: None,
+            _slot: slot,
+        }
     }
 
     /// The same connection, where many requests may come at once.
@@ -221,10 +230,32 @@ impl ClientStream {
         Poll::Ready(Ok(()))
     }
 
-    fn note_write<T>(&self, written: &Poll<io::Result<T>>) {
+    /// Whether a connection of HTTP/2 without a valid credential is not to be read from for now. The requests that came with one read
+    /// are answered before the next, so that few are there at one time; and a client that takes none of its answers is given no more.
+    fn must_pause(&mut self, context: &Context<'_>) -> bool {
+        if self.is_stalled {
+            self.paused = Some(context.waker().clone());
+            return true;
+        }
+        let has_read = self.client.activity.has_read();
+        if has_read {
+            context.waker().wake_by_ref();
+        }
+        has_read
+    }
+
+    fn note_write<T>(&mut self, written: &Poll<io::Result<T>>, bytes: impl FnOnce(&T) -> usize) {
+        let activity = &self.client.activity;
+        self.is_stalled = written.is_pending();
         match written {
-            Poll::Ready(_) => self.client.activity.sent(),
-            Poll::Pending => self.client.activity.stalled(),
+            Poll::Ready(written) => {
+                activity.sent();
+                activity.standing.sent(written.as_ref().map_or(0, bytes));
+                if let Some(reader) = self.paused.take() {
+                    reader.wake();
+                }
+            }
+            Poll::Pending => activity.stalled(),
         }
     }
 }
@@ -235,7 +266,10 @@ impl AsyncRead for ClientStream {
         let before = buffer.filled().len();
         let read = if this.unread.is_empty() && this.client.activity.is_authenticated() {
             Pin::new(&mut this.stream).poll_read(context, buffer)
-        } else if this.has_streams && this.client.activity.standing.must_pause(context) {
+        } else if this.has_streams && this.client.activity.standing.is_abused() {
+            tracing::debug!(peer = this.client.peer, "the client takes back too many requests");
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        } else if this.has_streams && this.must_pause(context) {
             return Poll::Pending;
         } else if this.unread.is_empty() {
             let most = if this.has_streams { SMALLER_READ } else { SMALL_READ };
@@ -256,14 +290,14 @@ impl AsyncWrite for ClientStream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
-        this.note_write(&written);
+        this.note_write(&written, |bytes| *bytes);
         written
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write_vectored(context, parts);
-        this.note_write(&written);
+        this.note_write(&written, |bytes| *bytes);
         written
     }
 
@@ -275,7 +309,7 @@ impl AsyncWrite for ClientStream {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(context);
         // TLS takes more than it has sent.
-        this.note_write(&flushed);
+        this.note_write(&flushed, |()| 0);
         flushed
     }
 
@@ -290,7 +324,7 @@ impl AsyncWrite for ClientStream {
                 return Poll::Ready(Ok(()));
             }
         }
-        let farewell = this.farewell.get_or_insert_with(|| Box::pin(sleep(CLOSING)));
+        let (end, farewell) = this.farewell.get_or_insert_with(|| (Instant::now() + LONGEST_CLOSING, Box::pin(sleep(CLOSING))));
         let mut unread = [0; 8192];
         loop {
             if farewell.as_mut().poll(context).is_ready() {
@@ -301,6 +335,7 @@ impl AsyncWrite for ClientStream {
             if buffer.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
+            farewell.as_mut().reset((Instant::now() + CLOSING).min(*end));
         }
     }
 }

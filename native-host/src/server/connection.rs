@@ -29,8 +29,7 @@ use crate::{gateway::Gateway, stream::Stream};
 /// Room for a request line and headers together.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// Requests at one time on a connection of HTTP/2. Before a valid credential was shown, the host reads no further where it holds a
-/// dozen of them: `Standing`.
+/// Requests at one time on a connection of HTTP/2. Before a valid credential was shown, it holds fewer of them: `Standing`.
 const MAX_STREAMS: u32 = 128;
 
 /// Requests that a client of HTTP/2 may have taken back before anybody looked at them (CVE-2023-44487).
@@ -50,8 +49,9 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 /// At a stop, for a request that is on its way over a kept connection, whose client could not know.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
-/// To say farewell.
+/// To say farewell, after the last byte that comes, and to do so at all: a client that uploads should read that it was refused.
 pub(super) const CLOSING: Duration = Duration::from_secs(5);
+pub(super) const LONGEST_CLOSING: Duration = Duration::from_secs(30);
 
 /// Tells the system to notice that a peer is gone without a word, in about two minutes: where a pause is no fault,
 /// nobody else would.
@@ -123,7 +123,7 @@ impl Connections {
         let slot = (Taken::new(Arc::clone(&client.place)), open);
         let protocols = Arc::clone(&self.protocols);
         let (limit, seated) = (self.limits.head, Arc::clone(&client));
-        client.holds(Weight::Resting);
+        client.holds(if tls.is_some() { Weight::Handshake } else { Weight::Resting });
         let task = tokio::spawn(async move {
             // Apart, since what it takes is not needed afterwards.
             let begun = Box::pin(async {
@@ -137,6 +137,7 @@ impl Connections {
                 Ok(begun) => begun,
                 Err(error) => return tracing::debug!(%error, peer = client.peer, "a connection did not begin"),
             };
+            client.holds(Weight::Resting);
             let stream = ClientStream::new(stream, Arc::clone(&client), slot);
             let conversation = if is_http1 {
                 Conversation::of_http1(&protocols.http1, stream)

@@ -1,7 +1,6 @@
 //! What is said over one connection, from the first request to the end.
 
 use std::{
-    convert::Infallible,
     future::poll_fn,
     mem,
     pin::Pin,
@@ -41,15 +40,15 @@ pub(super) struct Answering(Arc<Client>);
 
 impl Service<Request<Incoming>> for Answering {
     type Response = Response<Answer>;
-    type Error = Infallible;
+    type Error = h2::Error;
     // On the heap, for as long as there is a request: hyper has a place for it in each connection.
-    type Future = Pin<Box<dyn Future<Output = std::result::Result<Response<Answer>, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = std::result::Result<Response<Answer>, h2::Error>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let (mut head, body) = request.into_parts();
         // From here on, not from when the future is asked first.
         let (in_flight, body) = InFlight::begin(&self.0, &head, body);
-        Box::pin(async move { Ok(in_flight.answer(&mut head, body).await) })
+        Box::pin(async move { in_flight.answer(&mut head, body).await })
     }
 }
 
@@ -203,8 +202,8 @@ pub(super) async fn converse(mut conversation: Conversation<'_>, client: &Client
     };
     poll_fn(|context| {
         let mut calls = Context::from_waker(&waker);
+        activity.is_polled();
         loop {
-            activity.standing.take_up();
             if let Poll::Ready(ended) = conversation.poll(context) {
                 if let Err(error) = ended {
                     tracing::debug!(?error, "a connection ended");

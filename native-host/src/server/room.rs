@@ -4,14 +4,18 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use tokio::{sync::Notify, task::AbortHandle, time::timeout};
+use tokio::{
+    sync::Notify,
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
 
-use super::{client::Client, descriptors};
+use super::{activity::GRACE, client::Client, descriptors};
 use crate::lock::locked;
 
 /// Connections beyond the limit while no other can be closed: a health check is answered even then.
@@ -28,6 +32,8 @@ const PART: usize = 64;
 pub(super) enum Weight {
     /// Nothing but its socket, and its TLS session.
     Resting,
+    /// A TLS handshake that goes on, of which rustls holds up to 64 KB.
+    Handshake,
     Http1,
     Http2,
     /// It has shown a valid credential, or is closed.
@@ -38,6 +44,7 @@ impl Weight {
     const fn bytes(self) -> usize {
         match self {
             Self::Resting => 16 * 1024,
+            Self::Handshake => 80 * 1024,
             Self::Http1 => 64 * 1024,
             Self::Http2 => 160 * 1024,
             Self::None => 0,
@@ -54,6 +61,8 @@ pub(super) struct Room {
     held: AtomicUsize,
     seats: Mutex<Seats>,
     freed: Notify,
+    /// Whether a task looks again at what is held, when new connections are no longer new.
+    looks_again: AtomicBool,
 }
 
 #[derive(Default)]
@@ -76,7 +85,14 @@ pub(super) struct Place {
 
 impl Room {
     pub(super) fn new(limit: usize, budget: usize) -> Arc<Self> {
-        Arc::new(Self { limit, budget, held: AtomicUsize::new(0), seats: Mutex::default(), freed: Notify::new() })
+        Arc::new(Self {
+            limit,
+            budget,
+            held: AtomicUsize::new(0),
+            seats: Mutex::default(),
+            freed: Notify::new(),
+            looks_again: AtomicBool::new(false),
+        })
     }
 
     fn seats(&self) -> MutexGuard<'_, Seats> {
@@ -99,6 +115,15 @@ impl Room {
             seats.evict(excess, self.limit / PART, 0);
         }
         seats.taken.insert(client.place.number, Seat { client: Arc::clone(client), task });
+    }
+
+    /// Closes connections if all together hold more than there is. Whether they hold too much still, since they are new.
+    fn keep_to_budget(&self) -> bool {
+        let excess = || self.held.load(Ordering::Relaxed).saturating_sub(self.budget);
+        if excess() > 0 {
+            self.seats().evict(0, 0, excess() + self.budget / PART);
+        }
+        excess() > 0
     }
 
     /// Waits until one more connection can be taken in.
@@ -149,9 +174,17 @@ impl Place {
     /// The connection holds so much from now on. Others are closed if that is more than there is.
     pub(super) fn holds(&self, weight: Weight) {
         self.weigh(weight);
-        let excess = self.room.held.load(Ordering::Relaxed).saturating_sub(self.room.budget);
-        if excess > 0 {
-            self.room.seats().evict(0, 0, excess + self.room.budget / PART);
+        if self.room.keep_to_budget() && !self.room.looks_again.swap(true, Ordering::Relaxed) {
+            let room = Arc::clone(&self.room);
+            tokio::spawn(async move {
+                loop {
+                    sleep(GRACE).await;
+                    room.looks_again.store(false, Ordering::Relaxed);
+                    if !room.keep_to_budget() || room.looks_again.swap(true, Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            });
         }
     }
 

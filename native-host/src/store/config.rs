@@ -8,6 +8,7 @@ use super::{
     StoreError,
     file::{self, Written},
     path,
+    rights::Lowered,
     yaml::{self, Content, Problem, Replaced},
 };
 
@@ -89,6 +90,10 @@ pub(crate) struct Previous {
 /// When it cannot be read, or is not a mapping of settings.
 pub fn load_deployment_config(path: &Path) -> Result<DeploymentConfig, StoreError> {
     let bytes = file::read(path).map_err(|error| StoreError::Read { path: path.to_owned(), error })?;
+    parsed(path, bytes)
+}
+
+fn parsed(path: &Path, bytes: Vec<u8>) -> Result<DeploymentConfig, StoreError> {
     let text = String::from_utf8(bytes).map_err(|error| yaml::not_utf8(&error));
     let parsed = text.and_then(|text| yaml::parse(&text).map(|content| DeploymentConfig { text: Secret::new(text), content }));
     parsed.map_err(|problem| match problem {
@@ -116,13 +121,20 @@ pub(super) fn update(
     mut edit: impl FnMut(&DeploymentConfig) -> Result<Option<DeploymentConfig>, StoreError>,
 ) -> Result<DeploymentConfig, StoreError> {
     let cannot_write = |error| StoreError::Write { path: path.to_owned(), error };
-    // Before anything is made beside it.
-    load_deployment_config(path)?;
+    // As root, so that links are followed that only root may read.
     let target = path::behind_links(path).map_err(cannot_write)?;
+    let lowered = Lowered::to_owner_of(file::folder_of(&target)).map_err(cannot_write)?;
+    let cannot_write = |error| cannot_write(Lowered::said_of(lowered.as_ref(), error));
+    let load = || {
+        let cannot_read = |error| StoreError::Read { path: path.to_owned(), error: Lowered::said_of(lowered.as_ref(), error) };
+        parsed(path, file::read(&target).map_err(cannot_read)?)
+    };
+    // Before anything is made beside it.
+    load()?;
     path::create_private_folder(file::folder_of(&target)).map_err(cannot_write)?;
     let _lock = file::lock(&target).map_err(cannot_write)?;
     for _ in 0..MAX_TRIES {
-        let before = load_deployment_config(path)?;
+        let before = load()?;
         let Some(after) = edit(&before)? else { return Ok(before) };
         match file::replace(&target, before.text.reveal(), after.text.reveal()).map_err(cannot_write)? {
             Written::Done => return Ok(after),

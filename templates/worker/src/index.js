@@ -2,12 +2,15 @@
 // place in `serve`.
 import { Gate, cacheStore } from "nodetool-edge-auth";
 
+/** What must be kept by no cache. */
+const FAILURE = { headers: { "cache-control": "no-store" } };
+
 let gate;
 
 export default {
   async fetch(request, env, context) {
     gate ??= load(env);
-    if (!gate) return Response.json({ detail: "Authentication is misconfigured" }, { status: 500 });
+    if (!gate) return Response.json({ detail: "Authentication is misconfigured" }, { status: 500, ...FAILURE });
     const decision = await gate.check(request, context);
     return decision.response ?? decision.finish(await serve(request, decision, env));
   },
@@ -35,6 +38,6 @@ async function serve(request, { headers, url }, env) {
     return await fetch(new Request(target, request), { headers, cache: "no-store" });
   } catch (error) {
     console.error(`The upstream cannot be reached: ${error.message}`);
-    return Response.json({ detail: "Upstream unavailable" }, { status: 502 });
+    return Response.json({ detail: "Upstream unavailable" }, { status: 502, ...FAILURE });
   }
 }

@@ -14,9 +14,13 @@ export const HEALTH = request({ target: "/health", headers: [["Host", "x"]] });
 /** More than a socket takes of the answers. */
 const MANY_REQUESTS = Buffer.concat(Array(20_000).fill(request({ target: "/v1/models", headers: [["Host", "x"]] })));
 
-/** A connection that sends this and then does nothing. */
+/** A connection that sends this and then does nothing; `{ reads: false }` before it: it does not read either. */
 export function stalled(port, ...pieces) {
-  return holding(net.connect({ port, host: "127.0.0.1", noDelay: true }), "connect", pieces);
+  const socket = net.connect({ port, host: "127.0.0.1", noDelay: true });
+  if (pieces[0]?.reads !== false) return holding(socket, "connect", pieces);
+  const opened = holding(socket, "connect", pieces.slice(1));
+  socket.pause();
+  return opened;
 }
 
 /** The same inside of TLS, whose handshake is complete. */

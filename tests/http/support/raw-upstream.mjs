@@ -17,8 +17,10 @@ export const ONLY_OF_POST = ({ method }) => !["GET", "HEAD", "OPTIONS", "DELETE"
 export async function startRawUpstream(answer, { readsBody = () => true } = {}) {
   const requests = [];
   const open = new Set();
+  let connections = 0;
   const server = net.createServer({ noDelay: true }, async (socket) => {
     open.add(socket);
+    connections += 1;
     socket.on("error", () => {}).on("close", () => open.delete(socket));
     const input = new Input(socket);
     for (;;) {
@@ -36,6 +38,8 @@ export async function startRawUpstream(answer, { readsBody = () => true } = {}) 
     requests,
     /** The connections that the gateway has to it at the moment. */
     open,
+    /** How many there were so far. */
+    connections: () => connections,
   };
 }
 
