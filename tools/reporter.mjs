@@ -1,4 +1,5 @@
-// A reporter for `node --test` that sums up a run in one line of JSON, for `tools/test.mjs`.
+// A reporter for `node --test` that sums up a run in a line of JSON, for `tools/test.mjs`: after each test, since the end of the
+// tests ends the process.
 
 /** @param {AsyncIterable<{type: string, data: object}>} events */
 export default async function* report(events) {
@@ -9,6 +10,6 @@ export default async function* report(events) {
     else if (data.skip !== undefined && data.skip !== false) sum.skipped.push(typeof data.skip === "string" && data.skip ? `${data.name}: ${data.skip}` : data.name);
     else if (type === "test:fail") sum.failed += 1;
     else if (data.details?.type !== "suite") sum.passed += 1;
+    yield `${JSON.stringify(sum)}\n`;
   }
-  yield `${JSON.stringify(sum)}\n`;
 }

@@ -62,6 +62,7 @@ async function cargoTest(title, args, options) {
 
 async function testJs() {
   await ensureNodeModules();
+  await ensureNode();
   await buildJs("dev");
   await buildPackage();
   installPackage();
@@ -195,8 +196,19 @@ async function runFile(file, log, env) {
   if (status === 0) return;
   results.failed.push(file);
   const report = isVerbose || !existsSync(log) ? "" : readFileSync(log, "utf8");
-  const from = report.indexOf("failing tests:");
-  say(`${from === -1 ? report : report.slice(from)}\n${stderr}`);
+  say(`${failures(report)}\n${stderr}`);
+}
+
+/** What a report says of the tests that failed. */
+function failures(report) {
+  let isWanted = false;
+  return report
+    .split("\n")
+    .filter((line) => {
+      if (/^\s*[✔▶ℹ﹣✖]/.test(line)) isWanted = line.trimStart().startsWith("✖");
+      return isWanted;
+    })
+    .join("\n");
 }
 
 const asked = process.argv.slice(2).filter((word) => word !== "--verbose");
