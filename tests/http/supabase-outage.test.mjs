@@ -65,7 +65,7 @@ async function theRestIsWell(gateway) {
 }
 
 test("native: only so many requests wait for keys, and the others are refused at once", async () => {
-  // Of each connection at least a dozen requests are read.
+  // Of each connection a dozen requests wait, and the other streams are refused.
   const [connections, streams, dozen, most] = [120, 32, 12, 1024];
   await withGateway("native", { keys: [ES256], settings: { AUTH_FETCH_TIMEOUT: "5" }, prepare: mode("hang") }, async (gateway) => {
     const forged = await userToken(EVIL, gateway.claims());
@@ -75,15 +75,15 @@ test("native: only so many requests wait for keys, and the others are refused at
     const answers = sessions.flatMap((session) =>
       Array.from({ length: streams }, async () => {
         const stream = session.request({ ":path": "/v1/x", authorization: `Bearer ${forged}` });
-        const [headers] = await once(stream, "response");
+        const [headers] = await once(stream, "response").catch(({ message }) => [{ ":status": message }]);
         stream.resume();
-        if (Date.now() - began < 2500) early.push(headers[":status"]);
+        if (Date.now() - began < 2500 && headers[":status"] === 503) early.push(503);
         return headers[":status"];
       }),
     );
     const statuses = await Promise.all(answers);
     sessions.forEach((session) => session.destroy());
-    assert.deepEqual([...new Set(statuses)], [503]);
+    assert.deepEqual([...new Set(statuses)].sort(), [503, "Stream closed with error code NGHTTP2_REFUSED_STREAM"]);
     // One of them fetches, unless the host does so by itself.
     assert.ok(early.length >= connections * dozen - most - 1, `${early.length} were refused early`);
   });
@@ -111,7 +111,9 @@ for (const name of HOSTS) {
           await breakIt(gateway.supabase);
           // The refetch that fails must not cost the keys that are there.
           const { jwks } = await gateway.calls(async () => gateway.unavailable(await userToken(EVIL, gateway.claims()), PROMPT));
-          if (title !== "connection refused") assert.equal(jwks, 1, "the refetch was tried, and failed");
+          // workerd itself sends a GET again whose kept connection was lost.
+          const tries = name === "edge" && title === "reset" ? [1, 2] : [1];
+          if (title !== "connection refused") assert.ok(tries.includes(jwks), `the refetch was tried, and failed: ${jwks} calls`);
           await gateway.unavailable(await userToken(ES256, gateway.claims(), { kid: randomUUID() }), PROMPT);
           for (const key of [ES256, RS256]) await accepts(gateway, key);
           await gateway.refuses(await userToken(EVIL, gateway.claims(), { kid: ES256.kid }), INVALID, PROMPT);
