@@ -61,7 +61,7 @@ describe("memory that a connection without a valid credential holds", { skip: pr
   for (const [what, pieces, limit, start] of cases) {
     // Connections to the upstream count too, of which there are no more for more clients.
     const COUNT = start ? 1000 : 300;
-    test(`${what}: at most ${limit} KB`, () =>
+    test(`${what}: at most ${limit} KB`, { timeout: 60_000 }, () =>
       serving({}, async (host) => {
         const held = [];
         const open = async (total) => {
@@ -73,8 +73,12 @@ describe("memory that a connection without a valid credential holds", { skip: pr
         const before = kilobytes(host.pid, "VmRSS");
         await open(20 + COUNT);
         // What is free again goes back to the system a little later.
-        await sleep(4000);
-        const each = (kilobytes(host.pid, "VmRSS") - before) / COUNT;
+        let each;
+        for (let round = 0; round < 10; round += 1) {
+          await sleep(round === 0 ? 4000 : 1000);
+          each = (kilobytes(host.pid, "VmRSS") - before) / COUNT;
+          if (each <= limit) break;
+        }
         for (const { socket } of held) socket.destroy();
         assert.ok(each <= limit, `${each} KB each`);
       }, { start }));
