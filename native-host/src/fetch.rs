@@ -23,12 +23,12 @@ use hyper::{
 use nodetool_edge_auth::{Answer, Forward, Reason};
 use tokio::time::Instant;
 
-use crate::headers::size_of_head;
 use crate::{
     alarm::Alarm,
     body::{Progress, RequestBody, ResponseBody},
     client_body::ClientBody,
     gateway::own,
+    headers::size_of_head,
     loan::Loan,
     metrics::{Counters, Present, Source, UpstreamError},
     plan::{self, announce_websocket},

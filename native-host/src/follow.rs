@@ -36,7 +36,7 @@ pub(crate) struct TokenFile {
     problem: Option<String>,
 }
 
-/// What the thread that reads the file shares with its overseer.
+/// State shared by the thread that reads the file and its overseer.
 struct State {
     in_force: watch::Sender<InForce>,
     /// When the file was last known to hold the tokens in force.

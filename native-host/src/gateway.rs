@@ -90,9 +90,9 @@ impl Gateway {
         Present::new(&self.seen.counters, |counters| &counters.connections)
     }
 
-    /// Answers a request, whose head stays where it is: to move it from hand to hand would cost more than to judge it.
-    /// `standing` is told of a valid credential before the request is forwarded. One that is `is_excess` is forwarded with a valid
-    /// credential only; without one it gets a refusal that has no body, or no answer at all.
+    /// Answers a request. Its head is borrowed, since moving it would cost more than judging it. A valid credential is recorded in
+    /// `standing` before the request is forwarded. If `is_excess`, the request is forwarded with a valid credential only: without one it
+    /// gets a refusal without a body, or `None`.
     pub(crate) async fn handle(
         &self,
         parts: &mut Parts,
@@ -171,7 +171,7 @@ fn without_body(mut response: Response<ResponseBody>) -> Response<ResponseBody> 
     response.map(|_| ResponseBody::own(Bytes::new()))
 }
 
-/// What a future gives without waiting for anything.
+/// The output of a future that is ready when it is first polled; `None` if it has to wait.
 async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     poll_fn(|context| {

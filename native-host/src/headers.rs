@@ -56,7 +56,7 @@ fn valued(value: &str) -> Option<HeaderValue> {
     }))
 }
 
-/// What the head of a request takes in memory, about.
+/// Estimated memory of the head of a request, in bytes.
 pub(crate) fn size_of_head(head: &Parts) -> usize {
     /// Of a field, beside its name and value.
     const FIELD: usize = 128;

@@ -1,4 +1,4 @@
-//! Whether a connection has shown a valid credential, and what a connection of HTTP/2 may make the host hold until then.
+//! State of a connection with respect to valid credentials, and the bounds of an HTTP/2 connection before the first one.
 //!
 //! The host reads on whatever it holds: a client that is not read from can neither take back a request, nor say that it has room for
 //! an answer, nor be noticed when it is gone. So the bounds are kept by refusing streams, and by not asking for the next part of an

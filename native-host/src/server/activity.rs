@@ -29,7 +29,7 @@ pub(super) struct Activity {
     /// Bodies of requests that somebody still reads. One may go on when its request is answered.
     uploads: AtomicU32,
     has_served: AtomicBool,
-    /// Whether something was read since the task of the connection was last polled.
+    /// Set by a read, cleared when the task of the connection is polled.
     has_read: AtomicBool,
     pub(super) standing: Arc<Standing>,
     is_http2: AtomicBool,
@@ -244,7 +244,7 @@ impl Activity {
         self.has_read.store(false, Ordering::Relaxed);
     }
 
-    /// Whether something was read since then.
+    /// True if a read has succeeded since the last poll of that task.
     pub(super) fn has_read(&self) -> bool {
         self.has_read.load(Ordering::Relaxed)
     }

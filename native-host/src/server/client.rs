@@ -143,7 +143,7 @@ impl Body for Answer {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
         let standing = &this.in_flight.0.activity.standing;
-        // What the gateway itself answers is short.
+        // Answers of the gateway itself are short, so only those of the upstream are held back.
         if this.body.is_of_upstream() && !standing.may_hand_out(context) {
             return Poll::Pending;
         }
@@ -175,11 +175,11 @@ pub(super) struct ClientStream {
     client: Arc<Client>,
     /// What came before somebody was there to read it.
     unread: Bytes,
-    /// Until when what still comes is read at most, once nothing more goes, and until when something has to come.
+    /// After the last byte of the response: the end of the lingering close, and the timeout for the next byte of the client.
     farewell: Option<(Instant, Pin<Box<Sleep>>)>,
     /// Whether many requests may come at once.
     has_streams: bool,
-    /// Whether the client takes nothing of what it is sent.
+    /// True while writes to the client are blocked.
     is_stalled: bool,
     /// The task of the connection, where it is not read from for that reason.
     paused: Option<Waker>,
@@ -230,7 +230,7 @@ impl ClientStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether a connection of HTTP/2 without a valid credential is not to be read from for now. The requests that came with one read
+    /// Pauses reading from an HTTP/2 connection without a valid credential. The requests that came with one read
     /// are answered before the next, so that few are there at one time; and a client that takes none of its answers is given no more.
     fn must_pause(&mut self, context: &Context<'_>) -> bool {
         if self.is_stalled {

@@ -61,7 +61,7 @@ pub(super) struct Room {
     held: AtomicUsize,
     seats: Mutex<Seats>,
     freed: Notify,
-    /// Whether a task looks again at what is held, when new connections are no longer new.
+    /// True while a task is scheduled to check the budget again, once the connections that are new now can be evicted.
     looks_again: AtomicBool,
 }
 
